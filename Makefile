@@ -1,0 +1,70 @@
+# Needs Python 3.11 or newer and make, nothing else. `make PYTHON=python3.12 test` chooses the interpreter.
+PYTHON ?= python3
+SEED   ?= 0
+# Tests run in two processes of one thread each: measured fastest on two cores, and small networks lose with more threads.
+JOBS   ?= 2
+TEST   ?=
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+LOCKED := $(VENV)/.locked
+STAMP  := $(VENV)/.installed
+CODE   := qmp_envs qmp_sb3 tests
+
+.PHONY: help train test test-all lint type bench lock clean $(VENV)
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make train      train QMP on the Multistage Reacher (300,000 steps, about 5 minutes on 2 cores)"
+	@echo "make test       run the tests"
+	@echo "make test-all   also the slow tests and those that download a file"
+	@echo "make lint       ruff;   make type   mypy;   make bench   speed (pytest-benchmark)"
+	@echo "make .venv      only create the virtual environment from requirements.lock"
+	@echo "make lock       pin the newest versions that pyproject.toml allows"
+
+$(VENV): $(STAMP)
+
+# A stamp is written last, so an interrupted installation starts over.
+$(LOCKED): requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is %d.%d: try make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+$(STAMP): $(LOCKED) pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+train: $(STAMP)
+	@out=runs/reacher-qmp-$(SEED); n=2; \
+	while [ -e "$$out" ]; do out=runs/reacher-qmp-$(SEED)-$$n; n=$$((n + 1)); done; \
+	exec $(BIN)/qmp train --env QMP/MultistageReacher-v0 --method qmp --steps 300000 --seed $(SEED) --out "$$out"
+
+test test-all bench: export OMP_NUM_THREADS = 1
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not network" $(TEST)
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) $(TEST)
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(CODE)
+
+type: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest benchmarks/speed --benchmark-only $(TEST)
+
+# torch's own requirements choose the CUDA packages of the machine, so none of them is pinned here.
+TORCH := torch==2.13.0
+lock:
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet "$(TORCH)" ".[dev,metaworld,robotics]"
+	build/lock/bin/python -m pip freeze --all --exclude pip --exclude qmp-suite > build/freeze.txt
+	(echo "# Made by 'make lock' with Python 3.11. Covers the extras dev, metaworld, robotics and report."; \
+	 grep -vE '^(nvidia-|cuda-|triton)' build/freeze.txt | sed 's/+cpu$$//') > requirements.lock
+
+clean:
+	rm -rf $(VENV) build
