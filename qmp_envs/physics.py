@@ -1,0 +1,163 @@
+"""Simulators of many slots behind one small interface: place, step, read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import mujoco
+import numpy as np
+
+
+class State(SimpleNamespace):
+    """What a task set reads of the physics: named arrays ``(slots, ...)`` of one moment.
+
+    ``qpos``, ``qvel`` and ``failed`` (the simulator gave up in this step) are always there; a family adds its own
+    names through ``TaskSet.views``.
+    """
+
+    qpos: np.ndarray
+    qvel: np.ndarray
+    failed: np.ndarray
+
+    def rows(self, slots: np.ndarray) -> State:
+        """A copy for some of the slots only."""
+        return State(**{name: array[slots] for name, array in vars(self).items()})
+
+
+class Physics(Protocol):
+    """The simulators of all slots."""
+
+    state: State
+    """The present moment. ``step`` replaces it, so that the previous moment stays readable for one step."""
+
+    def place(self, slots: np.ndarray, task_ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """Start slots afresh at positions ``(len(slots), nq)`` and velocities ``(len(slots), nv)``."""
+
+    def step(self, control: np.ndarray) -> State:
+        """Advance every slot by one environment step with actuator inputs ``(slots, nu)``."""
+
+
+class MujocoPhysics:
+    """One ``MjData`` per slot, stepped one after another in this thread.
+
+    The solver's warm start is part of a slot's state: it survives from step to step and is cleared by ``place``.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[mujoco.MjModel],
+        model_of_task: np.ndarray,
+        frame_skip: int,
+        views: Callable[[mujoco.MjData], Mapping[str, np.ndarray]],
+        task_ids: np.ndarray,
+    ) -> None:
+        self.models = tuple(models)
+        self.model_of_task = model_of_task
+        self.frame_skip = frame_skip
+        self._views = views
+        self.model_of_slot = [int(index) for index in model_of_task[task_ids]]
+        self.data = [mujoco.MjData(self.models[index]) for index in self.model_of_slot]
+        shapes = {name: view.shape for name, view in views(self.data[0]).items()}
+        self._moments = [_Moment(len(task_ids), shapes), _Moment(len(task_ids), shapes)]
+        self._bind()
+
+    def _bind(self) -> None:
+        """Look up every array of every slot once; reading them all is then a single copy."""
+        views = [self._views(data) for data in self.data]
+        self._sources = [view[name].reshape(-1) for name in views[0] for view in views]
+        self._warnings = [data.warning.number for data in self.data]
+        self._controls = [data.ctrl for data in self.data]
+        self._simulators = [
+            (self.models[index], data) for index, data in zip(self.model_of_slot, self.data, strict=True)
+        ]
+
+    @property
+    def state(self) -> State:
+        return self._moments[0].state
+
+    def place(self, slots: np.ndarray, task_ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        for row, (slot, task_id) in enumerate(zip(slots.tolist(), task_ids.tolist(), strict=True)):
+            index = int(self.model_of_task[task_id])
+            if index != self.model_of_slot[slot]:
+                self.model_of_slot[slot] = index
+                self.data[slot] = mujoco.MjData(self.models[index])
+                self._bind()
+            model, data = self._simulators[slot]
+            mujoco.mj_resetData(model, data)
+            data.qpos[:] = qpos[row]
+            data.qvel[:] = qvel[row]
+            mujoco.mj_forward(model, data)
+        self._moments[0].read(self._sources)
+        self.state.failed[slots] = False
+
+    def step(self, control: np.ndarray) -> State:
+        step, substeps = mujoco.mj_step, self.frame_skip
+        for target, values, (model, data) in zip(self._controls, control, self._simulators, strict=True):
+            target[:] = values
+            step(model, data, substeps)
+        before, now = self._moments
+        now.read(self._sources)
+        if np.concatenate(self._warnings).any():
+            self._fail(before, now)
+        else:
+            now.state.failed.fill(False)
+        self._moments = [now, before]
+        return now.state
+
+    def set_velocity(self, qvel: np.ndarray) -> None:
+        """Overwrite the velocities ``(slots, nv)`` and refresh everything that follows from them."""
+        for velocity, (model, data) in zip(qvel, self._simulators, strict=True):
+            data.qvel[:] = velocity
+            mujoco.mj_forward(model, data)
+
+    def _fail(self, before: _Moment, now: _Moment) -> None:
+        """Slots where MuJoCo raised a warning keep their previous moment: what MuJoCo left there is a reset."""
+        failed = np.array([numbers.any() for numbers in self._warnings])
+        for numbers in self._warnings:
+            numbers[:] = 0
+        for name, array in vars(now.state).items():
+            array[failed] = vars(before.state)[name][failed]
+        now.state.failed[:] = failed
+
+    def __getstate__(self) -> dict[str, Any]:
+        full = mujoco.mjtState.mjSTATE_INTEGRATION
+        integration = []
+        for model, data in self._simulators:
+            vector = np.empty(mujoco.mj_stateSize(model, full))
+            mujoco.mj_getState(model, data, vector, full)
+            integration.append(vector)
+        kept = ("models", "model_of_task", "frame_skip", "_views", "model_of_slot")
+        moments = [{name: array.copy() for name, array in vars(m.state).items()} for m in self._moments]
+        return {name: getattr(self, name) for name in kept} | {"integration": integration, "moments": moments}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        integration, moments = saved.pop("integration"), saved.pop("moments")
+        self.__dict__.update(saved)
+        self.data = [mujoco.MjData(self.models[index]) for index in self.model_of_slot]
+        shapes = {name: view.shape for name, view in self._views(self.data[0]).items()}
+        self._moments = [_Moment(len(self.data), shapes), _Moment(len(self.data), shapes)]
+        self._bind()
+        for vector, (model, data) in zip(integration, self._simulators, strict=True):
+            mujoco.mj_setState(model, data, vector, mujoco.mjtState.mjSTATE_INTEGRATION)
+        for moment, arrays in zip(self._moments, moments, strict=True):
+            for name, array in arrays.items():
+                vars(moment.state)[name][:] = array
+
+
+class _Moment:
+    """One flat buffer with all arrays of all slots, and a :class:`State` of views into it."""
+
+    def __init__(self, slots: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        sizes = [slots * int(np.prod(shape)) for shape in shapes.values()]
+        self._flat = np.zeros(sum(sizes))
+        blocks = np.split(self._flat, np.cumsum(sizes)[:-1])
+        arrays = {
+            name: block.reshape(slots, *shape)
+            for (name, shape), block in zip(shapes.items(), blocks, strict=True)
+        }
+        self.state = State(**arrays, failed=np.zeros(slots, bool))
+
+    def read(self, sources: Sequence[np.ndarray]) -> None:
+        np.concatenate(sources, out=self._flat)

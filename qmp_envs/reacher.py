@@ -1,0 +1,265 @@
+"""Multistage Reacher: five tasks of a six-joint arm that has to touch three subgoals in order, or stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from qmp_envs.physics import State
+from qmp_envs.task_set import Outcome, TaskSet, one_model
+
+MODEL = Path(__file__).parent / "assets" / "reacher.xml"
+
+SUBGOALS = np.array(  # (tasks, stages, xyz), m; the last task's are replaced by the hand's position at each reset
+    [
+        [(0.2, 0.3, 0.5), (0.3, 0.0, 0.3), (0.4, -0.3, 0.4)],
+        [(0.2, 0.3, 0.5), (0.3, 0.0, 0.3), (0.4, 0.3, 0.2)],
+        [(0.3, 0.0, 0.3), (0.4, 0.3, 0.2), (0.4, -0.3, 0.4)],
+        [(0.3, 0.0, 0.3), (0.4, -0.3, 0.4), (0.2, 0.3, 0.5)],
+        [(0.41, 0.11918941, 0.23942974)] * 3,
+    ]
+)
+TASK_NAMES = ("reach-0", "reach-1", "reach-2", "reach-3-sparse", "stay")
+STAGES = 3
+STAY = 4  # task id
+TOUCH_DISTANCE = 0.05  # m; the hand touches a subgoal below this
+STEPS_PER_STAY_STAGE = 30  # successful steps that "stay" wants for each of its three stages
+
+STAGE_COST = 0.4  # per step and unfinished stage, in tasks 0, 2 and 3
+SUBGOAL_BONUS = 200.0  # task 1, for each subgoal
+SHIFT = -2.0  # task 1, every step
+ACTION_COST = 0.01  # times the summed square of the action
+VELOCITY_COST = 1e-3  # times the mean absolute joint velocity, rad/s
+ACCELERATION_COST = 1e-5  # times the mean absolute joint acceleration, rad/s^2
+FAILURE_COST = 100.0  # once, when the simulator gives up
+
+POSITION_NOISE = 0.01  # rad, uniform
+VELOCITY_NOISE = 0.001  # rad/s, uniform
+
+
+class ReacherMemory(NamedTuple):
+    """What an episode remembers, arrays with a leading axis of slots."""
+
+    hits: np.ndarray
+    """(slots,) int64: successful steps so far."""
+    stage: np.ndarray
+    """(slots,) int64: stages completed, 0 to 3."""
+    shown: np.ndarray
+    """(slots,) int64: the stage that the observation shows, one step late."""
+    goal: np.ndarray
+    """(slots, 3): the subgoal in force, m."""
+    subgoals: np.ndarray
+    """(slots, 3, 3): all subgoals of the episode, m."""
+    start_hand: np.ndarray
+    """(slots, 3): the hand's position at the reset, m."""
+
+
+class MultistageReacher(TaskSet):
+    """
+    ## Description
+    A six-joint arm on a pedestal, without fingers. Tasks 0 to 3 ask it to touch three subgoals in order; the last
+    task asks the hand to stay where it was at the reset. The five tasks share everything but their reward and
+    subgoals, and their observation shows neither: a policy has to be learned, or borrowed, per task.
+
+    ## Action space
+    `Box(-1, 1, (6,), float32)`: joint motors with gears 5, 10, 10, 10, 10, 10 N m. Actions outside are clipped.
+
+    ## Observation space
+    `Box(-inf, inf, (15,), float32)`
+
+    | Num | Observation | Unit |
+    |---|---|---|
+    | 0-5 | joint positions | rad |
+    | 6-11 | joint velocities | rad/s |
+    | 12-14 | stage, one-hot; the stage held before this step, so an advance shows one step later | |
+
+    With `observe_hand=True` the hand's position (3, m) is appended, with `task_one_hot=True` the task (5).
+
+    ## Rewards
+    | task | subgoals (m) | reward per step |
+    |---|---|---|
+    | `reach-0` | (.2,.3,.5) (.3,0,.3) (.4,-.3,.4) | -distance - 0.4 (3 - stage) - control |
+    | `reach-1` | (.2,.3,.5) (.3,0,.3) (.4,.3,.2) | -distance + 200 per subgoal - 2 - control |
+    | `reach-2` | (.3,0,.3) (.4,.3,.2) (.4,-.3,.4) | -distance - 0.4 (3 - stage) - control |
+    | `reach-3-sparse` | (.3,0,.3) (.4,-.3,.4) (.2,.3,.5) | -0.4 (3 - stage) - control |
+    | `stay` | hand at the reset | -distance - control |
+
+    `control` is 0.01 |a|^2 + 0.001 mean |velocity| + 1e-5 mean |acceleration|. The distance is to the subgoal in
+    force during the step, the stage is the one after it. Info shows the terms `distance`, `stage`, `control`,
+    `shift` and `failure`.
+
+    ## Starting state
+    Joint angles (0, 0, 0, 0, -2.8, 0) + U(-0.01, 0.01), velocities U(-0.001, 0.001). Joint 5 starts outside its
+    range of +-0.698 and is thrown back within the first steps, as in the published task.
+
+    ## Episode end
+    Terminates when all three stages are complete (`stay`: three times 30 steps near the goal), and when the
+    simulator fails (-100). Truncates after 200 steps of 0.04 s.
+
+    ## Success
+    `success`: the subgoal in force is touched in this step (distance below 0.05 m). `is_success`: all stages done.
+
+    ## Arguments
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `observe_hand` | `False` | append the hand's position to the observation |
+    | `paper_bonus` | `None` | tasks 0 and 2 get this bonus per subgoal instead of the stage cost (the paper's words) |
+    | `paper_sparse` | `False` | task 3 gets +1 per subgoal instead of the stage cost (the paper's words) |
+    | `official_eval_quirk` | `False` | `stay` as the released code evaluates it: stage cost, three steps suffice |
+
+    ## Version history
+    * v0: rewards of the released code; physics of MuJoCo 3.3.
+    """
+
+    name = "MultistageReacher"
+    task_names = TASK_NAMES
+    horizon = 200
+    num_stages = STAGES
+    frame_skip = 4
+    dt = 0.04
+    cameras = ("front", "side", "top")
+    relabel_columns: Mapping[str, tuple[int, ...]] = {
+        "hand": (3,),
+        "start_hand": (3,),
+        "stage": (),
+        "control": (),
+        "failed": (),
+    }
+
+    def __init__(
+        self,
+        observe_hand: bool = False,
+        paper_bonus: float | None = None,
+        paper_sparse: bool = False,
+        official_eval_quirk: bool = False,
+    ) -> None:
+        self.observe_hand = observe_hand
+        self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (18 if observe_hand else 15,), np.float32)
+        self.models, self.model_of_task = one_model(mujoco.MjModel.from_xml_path(str(MODEL)), len(TASK_NAMES))
+        self.subgoals = SUBGOALS.copy()
+
+        # One row per task.
+        self._distance_weight = np.array([1.0, 1.0, 1.0, 0.0, 1.0])
+        self._stage_cost = np.array([STAGE_COST, 0.0, STAGE_COST, STAGE_COST, 0.0])
+        self._bonus = np.array([0.0, SUBGOAL_BONUS, 0.0, 0.0, 0.0])
+        self._shift = np.array([0.0, SHIFT, 0.0, 0.0, 0.0])
+        self._hits_per_stage = np.array([1, 1, 1, 1, STEPS_PER_STAY_STAGE])
+        if paper_bonus is not None:
+            self._stage_cost[[0, 2]], self._bonus[[0, 2]] = 0.0, paper_bonus
+        if paper_sparse:
+            self._stage_cost[3], self._bonus[3] = 0.0, 1.0
+        if official_eval_quirk:
+            self._stage_cost[STAY], self._hits_per_stage[STAY] = STAGE_COST, 1
+        self._one_hot = np.eye(STAGES, dtype=np.float32)[[0, 1, 2, 2]]  # by stages completed
+
+    def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
+        return {"qpos": data.qpos, "qvel": data.qvel, "qacc": data.qacc, "hand": data.body("hand").xpos}
+
+    def draw_reset(self, generator: np.random.Generator) -> np.ndarray:
+        return generator.uniform(-1.0, 1.0, 12)
+
+    def initial_state(self, task_ids: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.models[0].qpos0 + POSITION_NOISE * draws[:, :6], VELOCITY_NOISE * draws[:, 6:]
+
+    def initial_memory(self, state: State, task_ids: np.ndarray, draws: np.ndarray) -> ReacherMemory:
+        zeros = np.zeros(len(task_ids), np.int64)
+        subgoals = np.where((task_ids == STAY)[:, None, None], state.hand[:, None], self.subgoals[task_ids])
+        return ReacherMemory(zeros, zeros, zeros, subgoals[:, 0], subgoals, state.hand)
+
+    def outcome(
+        self, before: State, after: State, actions: np.ndarray, memory: ReacherMemory, task_ids: np.ndarray
+    ) -> tuple[Outcome, ReacherMemory]:
+        distance = _length(after.hand - memory.goal)
+        success = distance < TOUCH_DISTANCE
+        hits = memory.hits + success
+        stage = np.minimum(hits // self._hits_per_stage[task_ids], STAGES)
+        goal = memory.goal
+        if success.any():
+            goal = memory.subgoals[np.arange(len(stage)), np.minimum(stage, STAGES - 1)]
+
+        control = (
+            ACTION_COST * np.square(actions).sum(1)
+            + (VELOCITY_COST / 6) * np.abs(after.qvel).sum(1)
+            + (ACCELERATION_COST / 6) * np.abs(after.qacc).sum(1)
+        )
+        terms = self._terms(distance, success, stage, control, after.failed, task_ids)
+        complete = stage == STAGES
+        outcome = Outcome(
+            reward=_total(terms),
+            terminated=complete | after.failed,
+            success=success,
+            is_success=complete,
+            stages_completed=stage,
+            terms=terms,
+            columns={
+                "hand": after.hand.copy(),
+                "start_hand": memory.start_hand,
+                "stage": memory.stage,
+                "control": control,
+                "failed": after.failed.copy(),
+            },
+        )
+        return outcome, memory._replace(hits=hits, stage=stage, shown=memory.stage, goal=goal)
+
+    def _terms(
+        self,
+        distance: np.ndarray,
+        success: np.ndarray,
+        stage: np.ndarray,
+        control: np.ndarray,
+        failed: np.ndarray,
+        task_ids: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """The reward terms ``(batch,)``; ``stage`` is the one after the step."""
+        return {
+            "distance": -self._distance_weight[task_ids] * distance,
+            "stage": self._bonus[task_ids] * success - self._stage_cost[task_ids] * (STAGES - stage),
+            "control": -control,
+            "shift": self._shift[task_ids],
+            "failure": -FAILURE_COST * failed,
+        }
+
+    def observe(
+        self, state: State, memory: ReacherMemory, task_ids: np.ndarray, noise: np.ndarray | None
+    ) -> np.ndarray:
+        observation = np.empty((len(task_ids), self.observation_space.shape[0]), np.float32)
+        observation[:, :6] = state.qpos
+        observation[:, 6:12] = state.qvel
+        observation[:, 12:15] = self._one_hot[memory.shown]
+        if self.observe_hand:
+            observation[:, 15:] = state.hand
+        return observation
+
+    def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
+        """The reward as if the stored transition had happened at the same stage of another task.
+
+        "Stay" has no stage cost, so its reward is exact for every transition; its goal is the hand's position at
+        the reset of the stored episode.
+        """
+        before = np.minimum(columns["stage"].astype(np.int64), STAGES - 1)
+        stay = (task_ids == STAY)[:, None]
+        goal = np.where(stay, columns["start_hand"], self.subgoals[task_ids, before])
+        distance = _length(columns["hand"] - goal)
+        success = distance < TOUCH_DISTANCE
+        stage = before + success
+        return _total(self._terms(distance, success, stage, columns["control"], columns["failed"], task_ids))
+
+    def pose(self, data: mujoco.MjData, qpos: np.ndarray, memory: ReacherMemory, task_id: int) -> None:
+        data.qpos[:] = qpos
+        data.mocap_pos[0] = memory.goal
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    """Lengths ``(batch,)`` of vectors ``(batch, 3)``."""
+    return np.sqrt(np.square(vectors).sum(1))
+
+
+def _total(terms: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The terms in the order of the released code, so that sums round alike."""
+    return terms["distance"] + terms["stage"] + terms["control"] + terms["shift"] + terms["failure"]

@@ -1,0 +1,97 @@
+"""The table of environments: id, task set, reward version. A family joins the suite by a line here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import gymnasium as gym
+
+from qmp_envs.task_set import TaskSet, closest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered environment."""
+
+    id: str
+    task_set: str
+    """``"module:class"`` of the task set."""
+    horizon: int
+    """Time limit in steps."""
+    summary: str
+    """One line for lists."""
+    reward: str
+    """Where the reward comes from; part of what makes results comparable."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the task set that belong to the id."""
+
+
+ENTRIES: dict[str, Entry] = {
+    entry.id: entry
+    for entry in (
+        Entry(
+            id="QMP/MultistageReacher-v0",
+            task_set="qmp_envs.reacher:MultistageReacher",
+            horizon=200,
+            summary="a six-joint arm touches three subgoals in order (4 tasks) or stays (1 task)",
+            reward="released code of QMP",
+        ),
+    )
+}
+
+
+def ids() -> tuple[str, ...]:
+    """Every id of this suite that ``gym.make`` and ``gym.make_vec`` accept."""
+    return tuple(ENTRIES)
+
+
+def entry(id: str) -> Entry:
+    """The table's line for an id."""
+    if id not in ENTRIES:
+        raise ValueError(f"Unknown id {id!r}; did you mean {closest(id, ids())!r}? Ids: {', '.join(ids())}.")
+    return ENTRIES[id]
+
+
+def make_task_set(id: str, **kwargs: Any) -> TaskSet:
+    """The task set behind an id, without an environment around it."""
+    return build(entry(id).task_set, **{**entry(id).kwargs, **kwargs})
+
+
+def task_names(id: str, **kwargs: Any) -> tuple[str, ...]:
+    """The names of an id's tasks, in the order of their ids."""
+    return make_task_set(id, **kwargs).task_names
+
+
+def build(task_set: str | TaskSet, **options: Any) -> TaskSet:
+    """A task set from its ``"module:class"`` and the options of its constructor (or the object itself)."""
+    if isinstance(task_set, TaskSet):
+        if options:
+            raise TypeError(f"Options {', '.join(options)} were given together with a finished task set.")
+        return task_set
+    module, _, name = task_set.partition(":")
+    constructor = getattr(import_module(module), name)
+    allowed = list(inspect.signature(constructor).parameters)
+    for option in options:
+        if option not in allowed:
+            raise TypeError(
+                f"{name} has no option {option!r}; did you mean {closest(option, [*allowed, 'task'])!r}? "
+                f"Options: {', '.join(['task', 'render_mode', 'task_one_hot', *allowed])}."
+            )
+    return constructor(**options)
+
+
+def register() -> None:
+    """Make every id known to Gymnasium."""
+    for one in ENTRIES.values():
+        if one.id not in gym.registry:
+            gym.register(
+                id=one.id,
+                entry_point="qmp_envs.env:TaskSetEnv",
+                vector_entry_point="qmp_envs.vector:BatchedTaskSetEnv",
+                max_episode_steps=one.horizon,
+                kwargs={"task_set": one.task_set, **one.kwargs},
+            )

@@ -1,0 +1,136 @@
+"""The running episodes of a task set: the part that the single and the batched environment share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from qmp_envs.physics import State
+from qmp_envs.task_set import Memory, Outcome, TaskSet
+
+RESET_OPTIONS = ("task", "qpos", "qvel")
+
+
+class Slots:
+    """``len(task_ids)`` episodes of one task set, each with its own generators of random numbers.
+
+    A slot seeded with ``s`` spawns two generators: one for the environment (reset noise, observation noise), one
+    for drawing tasks. So one slot can be reproduced alone, and drawing tasks does not shift the reset noise.
+    """
+
+    def __init__(self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False) -> None:
+        self.task_set = task_set
+        self.task_ids = np.array(task_ids, np.int64)
+        self.physics = task_set.make_physics(self.task_ids)
+        self.generators: dict[int, np.random.Generator] = {}
+        self.task_generators: dict[int, np.random.Generator] = {}
+        self.memory: Memory | None = None
+        self.observation_space = task_set.observation_space
+        self._one_hot: np.ndarray | None = None
+        if task_one_hot:
+            self.observation_space = with_one_hot(task_set.observation_space, task_set.num_tasks)
+            self._one_hot = np.eye(task_set.num_tasks, dtype=task_set.observation_space.dtype)
+        self._all = np.arange(len(task_ids))
+        self._low = task_set.action_space.low.astype(np.float64)
+        self._high = task_set.action_space.high.astype(np.float64)
+        self._shape = (len(task_ids), *task_set.action_space.shape)
+
+    def __len__(self) -> int:
+        return len(self.task_ids)
+
+    def seed(self, slot: int, seed: int | None) -> int:
+        """Give a slot new generators; returns the seed that was used (drawn from the system if None)."""
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+        environment, tasks = np.random.SeedSequence(int(seed)).spawn(2)
+        self.generators[slot] = np.random.default_rng(environment)
+        self.task_generators[slot] = np.random.default_rng(tasks)
+        return int(seed)
+
+    def draw_task(self, slot: int) -> int:
+        """A task id, uniform over the set."""
+        return int(self.task_generators[slot].integers(self.task_set.num_tasks))
+
+    def start(self, slots: np.ndarray, options: Mapping[str, Any] | None = None) -> np.ndarray:
+        """Start episodes in ``slots`` (indices); returns their first observations ``(len(slots), observation)``.
+
+        ``options["qpos"]`` and ``options["qvel"]``, each ``(n,)`` or ``(len(slots), n)``, replace the drawn start.
+        """
+        task_set, task_ids = self.task_set, self.task_ids[slots]
+        draws = np.stack([task_set.draw_reset(self.generators[slot]) for slot in slots])
+        qpos, qvel = task_set.initial_state(task_ids, draws)
+        if options:
+            qpos = _given(options, "qpos", qpos)
+            qvel = _given(options, "qvel", qvel)
+        self.physics.place(slots, task_ids, qpos, qvel)
+        state = self.physics.state.rows(slots)
+        fresh = task_set.initial_memory(state, task_ids, draws)
+        self.memory = fresh if self.memory is None else _replaced(self.memory, slots, fresh)
+        return self._observe(state, fresh, task_ids, slots)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, Outcome]:
+        """Step every slot; returns observations ``(slots, observation)`` and the outcome."""
+        actions = self._check(actions)
+        task_set, physics, task_ids = self.task_set, self.physics, self.task_ids
+        assert self.memory is not None
+        before = physics.state
+        after = physics.step(task_set.control(actions, physics, self.memory, task_ids))
+        outcome, self.memory = task_set.outcome(before, after, actions, self.memory, task_ids)
+        return self._observe(after, self.memory, task_ids, self._all), outcome
+
+    def _check(self, actions: np.ndarray) -> np.ndarray:
+        """Actions as float64, inside the action space."""
+        actions = np.asarray(actions, np.float64)
+        if actions.shape != self._shape:
+            raise ValueError(f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}.")
+        actions = np.minimum(np.maximum(actions, self._low), self._high)
+        if np.isnan(np.vdot(actions, actions)):
+            rows = np.flatnonzero(np.isnan(actions).any(axis=1))
+            raise ValueError(f"The action contains NaN (slots {rows.tolist()}): {actions[rows].tolist()}.")
+        return actions
+
+    def _observe(self, state: State, memory: Memory, task_ids: np.ndarray, slots: np.ndarray) -> np.ndarray:
+        size, noise = self.task_set.noise_size, None
+        if size:
+            noise = np.stack([self.generators[slot].standard_normal(size) for slot in slots])
+        observations = self.task_set.observe(state, memory, task_ids, noise)
+        if self._one_hot is not None:
+            observations = np.concatenate([observations, self._one_hot[task_ids]], axis=1)
+        return observations
+
+
+def _replaced(memory: Memory, slots: np.ndarray, fresh: Memory) -> Memory:
+    """The memory with the rows of ``slots`` replaced; the old arrays are left as they are (others may hold them)."""
+    arrays = [array.copy() for array in memory]
+    for array, rows in zip(arrays, fresh, strict=True):
+        array[slots] = rows
+    return type(memory)(*arrays) if hasattr(memory, "_fields") else tuple(arrays)
+
+
+def with_one_hot(space: spaces.Box, num_tasks: int) -> spaces.Box:
+    """An observation space with the task id appended as a one-hot vector."""
+    dtype: Any = space.dtype
+    low = np.concatenate([space.low, np.zeros(num_tasks, dtype)])
+    high = np.concatenate([space.high, np.ones(num_tasks, dtype)])
+    return spaces.Box(low, high, dtype=dtype)
+
+
+def check_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...] = RESET_OPTIONS) -> None:
+    """Refuse reset options that would be ignored."""
+    for name in options or ():
+        if name not in allowed:
+            raise ValueError(f"Unknown reset option {name!r}; allowed are {', '.join(map(repr, allowed))}.")
+
+
+def _given(options: Mapping[str, Any], name: str, drawn: np.ndarray) -> np.ndarray:
+    if options.get(name) is None:
+        return drawn
+    given = np.asarray(options[name], np.float64)
+    if given.shape not in (drawn.shape, drawn.shape[1:]):
+        raise ValueError(
+            f"reset option {name!r} must have shape {drawn.shape[1:]} or {drawn.shape}, got {given.shape}."
+        )
+    return np.broadcast_to(given, drawn.shape)

@@ -1,0 +1,181 @@
+"""The contract of a task set: what a family of tasks has to say, and nothing about how it is driven.
+
+A family is written once, as *batched pure functions*: every array has a leading axis of slots (one slot is one
+running episode), so the same reward line serves one environment, fifty environments, and a replay batch that
+is being relabeled. :class:`qmp_envs.env.TaskSetEnv` and :class:`qmp_envs.vector.BatchedTaskSetEnv` are the two
+drivers.
+
+The life of an episode, in calls:
+
+1. ``draw_reset(generator)`` draws all random numbers of the reset;
+2. ``initial_state(task_ids, draws)`` turns them into positions and velocities;
+3. the physics is placed there, then ``initial_memory(state, task_ids, draws)`` sets up what the episode remembers;
+4. every step: ``control`` -> physics -> ``outcome`` -> ``observe``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from qmp_envs.physics import MujocoPhysics, Physics, State
+
+Memory = tuple[np.ndarray, ...]
+"""What an episode remembers besides its physics: a named tuple of arrays, each with a leading axis of slots."""
+
+
+class Outcome(NamedTuple):
+    """What one step of all slots amounts to; every array has the leading axis ``(slots,)``."""
+
+    reward: np.ndarray
+    """float64: the sum of ``terms``."""
+    terminated: np.ndarray
+    """bool: the task has ended (time limits are not the task set's business)."""
+    success: np.ndarray | None
+    """bool: this step meets the published success condition; None where a family has none."""
+    is_success: np.ndarray | None
+    """bool: the whole task is done by now; None where a family has no such notion."""
+    stages_completed: np.ndarray | None
+    """int64: stages reached so far; None in families without stages."""
+    terms: dict[str, np.ndarray]
+    """The named reward terms, float64 each."""
+    columns: dict[str, np.ndarray]
+    """The family's ``relabel_columns`` of this transition; empty where it has none."""
+
+
+class TaskSet(ABC):
+    """A set of tasks that share a body, an observation space and an action space.
+
+    Subclasses set the attributes below (in the class or in ``__init__``) and write the abstract functions.
+    """
+
+    name: str
+    """Short name of the family, e.g. ``"MultistageReacher"``."""
+    task_names: tuple[str, ...]
+    """One name per task; the index is the task id."""
+    horizon: int
+    """Published episode length in steps; the time limit that the registry gives the environments."""
+    num_stages: int = 0
+    """Stages of a task, 0 where the family has none."""
+    observation_space: spaces.Box
+    action_space: spaces.Box
+    frame_skip: int = 1
+    """Physics steps per environment step."""
+    dt: float
+    """Seconds of simulated time per environment step."""
+    models: tuple[mujoco.MjModel, ...] = ()
+    """The compiled models; most families have one, a family whose tasks differ in their body has one per task."""
+    model_of_task: np.ndarray
+    """(tasks,) int64: index into ``models``."""
+    cameras: tuple[str, ...] = ()
+    """Named cameras for rendering; the first is the default."""
+    relabel_columns: Mapping[str, tuple[int, ...]] = {}
+    """Extra replay columns, name -> shape per transition, from which ``reward`` recomputes any task's reward."""
+    noise_size: int = 0
+    """Standard normal numbers per slot that ``observe`` gets for every observation."""
+
+    @property
+    def num_tasks(self) -> int:
+        return len(self.task_names)
+
+    def task_id(self, task: int | str) -> int:
+        """The id of a task given by index or by name."""
+        if isinstance(task, str):
+            if task in self.task_names:
+                return self.task_names.index(task)
+            close = get_close_matches(task, self.task_names, n=1, cutoff=0.0)
+            raise ValueError(
+                f"{self.name} has no task named {task!r}; did you mean {close[0]!r}? "
+                f"Tasks: {', '.join(self.task_names)}."
+            )
+        if isinstance(task, bool) or not isinstance(task, (int, np.integer)):
+            raise TypeError(f"A task is an index or a name, got {task!r} of type {type(task).__name__}.")
+        if not 0 <= task < self.num_tasks:
+            raise ValueError(
+                f"{self.name} has no task {task}; allowed are 0 to {self.num_tasks - 1} "
+                f"or a name of {', '.join(self.task_names)}."
+            )
+        return int(task)
+
+    # ---- physics -------------------------------------------------------------------------------------------
+
+    def make_physics(self, task_ids: np.ndarray) -> Physics:
+        """The simulators of ``len(task_ids)`` slots. Families that are not MuJoCo models of ours override it."""
+        return MujocoPhysics(self.models, self.model_of_task, self.frame_skip, self.views, task_ids)
+
+    def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
+        """The arrays of one simulator that the family reads, by the name they get in :class:`State`.
+
+        They are read after the last substep as they stand there, without a refresh: positions and
+        accelerations of bodies are those of the last substep's forward pass, as in the published tasks.
+        """
+        return {"qpos": data.qpos, "qvel": data.qvel}
+
+    # ---- start of an episode -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def draw_reset(self, generator: np.random.Generator) -> np.ndarray:
+        """All random numbers of one reset, ``(draws,)``."""
+
+    @abstractmethod
+    def initial_state(self, task_ids: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions ``(slots, nq)`` and velocities ``(slots, nv)`` from draws ``(slots, draws)``."""
+
+    def initial_memory(self, state: State, task_ids: np.ndarray, draws: np.ndarray) -> Memory:
+        """The memory of episodes whose physics has just been placed in ``state``."""
+        return ()
+
+    # ---- one step ------------------------------------------------------------------------------------------
+
+    def control(
+        self, actions: np.ndarray, physics: Physics, memory: Memory, task_ids: np.ndarray
+    ) -> np.ndarray:
+        """Actuator inputs ``(slots, nu)`` for actions ``(slots, actions)`` that are inside the action space.
+
+        A family may also act on the physics here (clip velocities, push bodies).
+        """
+        return actions
+
+    @abstractmethod
+    def outcome(
+        self, before: State, after: State, actions: np.ndarray, memory: Memory, task_ids: np.ndarray
+    ) -> tuple[Outcome, Memory]:
+        """What the step amounts to, and what the episode remembers from now on."""
+
+    @abstractmethod
+    def observe(
+        self, state: State, memory: Memory, task_ids: np.ndarray, noise: np.ndarray | None
+    ) -> np.ndarray:
+        """New array ``(slots, observation)``; ``noise`` is ``(slots, noise_size)`` or None if that is zero."""
+
+    # ---- relabeling ----------------------------------------------------------------------------------------
+
+    def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
+        """The reward ``(batch,)`` that tasks ``task_ids`` give stored transitions with these columns."""
+        raise NotImplementedError(f"{self.name} cannot recompute rewards: this task set declares no columns.")
+
+    # ---- drawing -------------------------------------------------------------------------------------------
+
+    def scene(self, task_id: int) -> mujoco.MjModel:
+        """The model to draw."""
+        return self.models[self.model_of_task[task_id]]
+
+    def pose(self, data: mujoco.MjData, qpos: np.ndarray, memory: Memory, task_id: int) -> None:
+        """Write one slot's situation (``qpos`` ``(nq,)``, memory without slot axis) into a scene for drawing."""
+        data.qpos[:] = qpos
+
+
+def closest(name: str, allowed: Sequence[str]) -> str:
+    """The allowed name that is spelled most like ``name``."""
+    return get_close_matches(name, allowed, n=1, cutoff=0.0)[0]
+
+
+def one_model(model: mujoco.MjModel, num_tasks: int) -> tuple[tuple[mujoco.MjModel, ...], np.ndarray]:
+    """``models`` and ``model_of_task`` of a task set whose tasks all use the same model."""
+    return (model,), np.zeros(num_tasks, np.int64)
