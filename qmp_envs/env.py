@@ -48,8 +48,8 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         self.task_names = self.task_set.task_names
         self.num_stages = self.task_set.num_stages
         self.metadata = {**self.metadata, "render_fps": frames_per_second(self.task_set)}
-        self._fixed_task = None if task is None else self.task_set.task_id(task)
-        self._slots = Slots(self.task_set, np.array([self._fixed_task or 0]), task_one_hot)
+        self.fixed_task = None if task is None else self.task_set.task_id(task)
+        self._slots = Slots(self.task_set, np.array([self.fixed_task or 0]), task_one_hot)
         self.observation_space = self._slots.observation_space
         self.action_space = self.task_set.action_space
         self.render_mode = render_mode
@@ -90,9 +90,9 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         info = self._task_info() | step_info(outcome)
         return observations[0], float(outcome.reward[0]), terminated, False, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         if self._renderer is None:
-            gym.logger.warn('render() needs a render_mode: gym.make(..., render_mode="rgb_array") or "human".')
+            gym.logger.warn('render() needs gym.make(..., render_mode="rgb_array") or "human".')
             return None
         if self._slots.memory is None:
             raise ResetNeeded("Call reset() before render().")
@@ -105,7 +105,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
     def _next_task(self, options: dict[str, Any]) -> int:
         if options.get("task") is not None:
             return self.task_set.task_id(options["task"])
-        return self._slots.draw_task(0) if self._fixed_task is None else self._fixed_task
+        return self._slots.draw_task(0) if self.fixed_task is None else self.fixed_task
 
     def _task_info(self) -> dict[str, Any]:
         return {"task_id": self.task_id, "task_name": self.task_names[self.task_id]}

@@ -1,0 +1,24 @@
+"""The behavior part: whose policy acts now? Built like a sentence from a score, a rule and wrappers."""
+
+from qmp_sb3.behaviors.behavior import Behavior
+from qmp_sb3.behaviors.fixed import FixedGaussian
+from qmp_sb3.behaviors.proposals import Proposals
+from qmp_sb3.behaviors.rules import Argmax, Softmax, Table
+from qmp_sb3.behaviors.scores import QScore
+from qmp_sb3.behaviors.sentence import parse_behavior
+from qmp_sb3.behaviors.wrappers import Also, Hold, Own, Warmup
+
+__all__ = [
+    "Also",
+    "Argmax",
+    "Behavior",
+    "FixedGaussian",
+    "Hold",
+    "Own",
+    "Proposals",
+    "QScore",
+    "Softmax",
+    "Table",
+    "Warmup",
+    "parse_behavior",
+]

@@ -1,0 +1,113 @@
+"""What every candidate policy would do now, in every slot of the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch as th
+
+from qmp_sb3.behaviors.fixed import FixedGaussian
+from qmp_sb3.distributions import squashed_sample, squashed_sample_log_prob
+from qmp_sb3.layout import TaskLayout
+from qmp_sb3.policies import MultiTaskPolicy
+
+
+@dataclass
+class Proposals:
+    """The candidates of one vector step, computed only as far as a behavior asks for them.
+
+    Candidates are the policies of all tasks, in order, then the fixed ones; ``candidates`` is their number.
+
+    :param policy: actors and critics of all tasks
+    :param features: encoded observations, ``(slots, features)``
+    :param layout: the task of each slot
+    :param temperature: alpha of each task, ``(tasks,)``
+    :param rng: source of the behavior's own choices
+    :param generator: source of the action noise
+    :param num_timesteps: environment steps so far, all tasks together
+    """
+
+    policy: MultiTaskPolicy
+    features: th.Tensor
+    layout: TaskLayout
+    temperature: th.Tensor
+    rng: np.random.Generator
+    generator: th.Generator
+    num_timesteps: int = 0
+    fixed: tuple[FixedGaussian, ...] = field(default=())
+
+    @property
+    def tasks(self) -> np.ndarray:
+        """The task of each slot, ``(slots,)``."""
+        return self.layout.tasks
+
+    @property
+    def n_tasks(self) -> int:
+        return self.layout.n_tasks
+
+    @property
+    def candidates(self) -> int:
+        return self.n_tasks + len(self.fixed)
+
+    @cached_property
+    def _gaussians(self) -> tuple[th.Tensor, th.Tensor]:
+        """Mean and log-std of every trained policy before squashing, ``(slots, tasks, act)``."""
+        mean, log_std = self.policy.actor.every(self.features)
+        return mean.transpose(0, 1), log_std.transpose(0, 1)
+
+    def _noise(self, *shape: int) -> th.Tensor:
+        size = (*shape, self.policy.actor.network.n_out // 2)
+        return th.randn(size, generator=self.generator, device=self.features.device)
+
+    def mean_actions(self) -> th.Tensor:
+        """mu_j(s) of every candidate, ``(slots, candidates, act)``."""
+        means = th.tanh(self._gaussians[0])
+        if not self.fixed:
+            return means
+        fixed = th.stack([policy.mean_action(self.features) for policy in self.fixed], dim=1)
+        return th.cat([means, fixed], dim=1)
+
+    def sampled_actions(self, samples: int) -> tuple[th.Tensor, th.Tensor]:
+        """a ~ pi_j(.|s) ``(samples, slots, candidates, act)`` and log pi_j(a|s) ``(samples, slots, candidates)``."""
+        noise = self._noise(samples, *self._gaussians[0].shape[:2])
+        actions, log_prob = squashed_sample_log_prob(*self._gaussians, noise)
+        for policy in self.fixed:
+            drawn, density = policy.sample_log_prob(self._noise(samples, len(self.features)))
+            actions = th.cat([actions, drawn[:, :, None]], dim=2)
+            log_prob = th.cat([log_prob, density[:, :, None]], dim=2)
+        return actions, log_prob
+
+    def action_values(self, actions: th.Tensor, critics: int | None = None) -> th.Tensor:
+        """Q of each slot's own task at each candidate's action.
+
+        :param actions: ``(slots, candidates, act)``
+        :param critics: how many critics to ask, from the first; None for all
+        :return: ``(critics, slots, candidates)``
+        """
+        slots, candidates, _ = actions.shape
+        states = self.features[:, None].expand(slots, candidates, -1)
+        blocks = self.layout.to_tasks(th.cat([states, actions], dim=-1))  # (tasks, rows, candidates, features + act)
+        values = self.policy.critic(blocks.flatten(1, 2), self.layout.present, critics)
+        values = values.view(len(values), *blocks.shape[:3]).permute(1, 2, 0, 3)
+        return self.layout.to_rows(values).transpose(0, 1)
+
+    def act(self, chosen: np.ndarray) -> th.Tensor:
+        """One sampled action of each slot's chosen candidate, in [-1, 1].
+
+        :param chosen: index of the candidate, ``(slots,)``
+        :return: ``(slots, act)``
+        """
+        noise = self._noise(len(chosen))
+        trained = np.where(chosen < self.n_tasks, chosen, self.tasks)
+        if "_gaussians" in self.__dict__:
+            rows, columns = th.arange(len(trained)), th.from_numpy(trained)
+            mean, log_std = (parameter[rows, columns] for parameter in self._gaussians)
+            actions = squashed_sample(mean, log_std, noise)
+        else:
+            layout = self.layout if np.array_equal(trained, self.tasks) else TaskLayout(trained, self.n_tasks)
+            actions = self.policy.actor.act(self.features, layout, noise)
+        for slot in np.flatnonzero(chosen >= self.n_tasks):
+            actions[slot] = self.fixed[chosen[slot] - self.n_tasks].sample(noise[slot])
+        return actions

@@ -1,0 +1,104 @@
+"""Refusals: one clear error for what multi-task SAC does not support or cannot make sense of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
+
+from qmp_sb3.replay import MultiTaskReplayBuffer
+
+STDOUT_KEY = 28  # characters of a key that SB3's console logger shows without cutting
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?`` or the list of all that is known."""
+    known = list(known)
+    match = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
+
+
+def one_of(argument: str, value: str, known: Iterable[str]) -> str:
+    """``value`` if it is known.
+
+    :raises ValueError: naming the closest known value
+    """
+    if value not in known:
+        raise ValueError(f"{argument}={value!r} is unknown; {closest(value, known)}")
+    return value
+
+
+def refuse_unsupported(policy: Any, use_sde: bool, replay_buffer_class: type[ReplayBuffer] | None) -> None:
+    """Raise for SB3's options that are listed as unsupported in docs/compatibility.md."""
+    if policy in ("CnnPolicy", "MultiInputPolicy"):
+        raise ValueError(f"{policy} is not supported (image and dict observations); use MlpPolicy, or flatten the observation")
+    if use_sde:
+        raise ValueError("use_sde=True (gSDE) is not supported; exploration comes from the policies' own noise and the behavior")
+    if replay_buffer_class is not None and not issubclass(replay_buffer_class, MultiTaskReplayBuffer):
+        raise ValueError(
+            f"replay_buffer_class={replay_buffer_class.__name__} does not know tasks; derive it from MultiTaskReplayBuffer"
+        )
+
+
+def refuse_reward_normalization(normalize: VecNormalize | None, task_names: tuple[str, ...]) -> None:
+    """One running scale for the rewards of different tasks would change the tasks."""
+    if normalize is not None and normalize.norm_reward and len(task_names) > 1:
+        raise ValueError(
+            f"VecNormalize(norm_reward=True) would scale the rewards of {len(task_names)} different tasks by one "
+            "running statistic; use VecNormalize(env, norm_reward=False)"
+        )
+
+
+def same_tasks(expected: tuple[str, ...], given: tuple[str, ...]) -> None:
+    """A model keeps its tasks."""
+    if expected and len(expected) > 1 and tuple(expected) != tuple(given):
+        raise ValueError(f"the model was made for the tasks {', '.join(expected)}, but the environment has {', '.join(given)}")
+    if expected and len(expected) != len(given):
+        raise ValueError(f"the model was made for {len(expected)} task(s), but the environment has {len(given)}")
+
+
+def temperatures(ent_coef: Any, n_tasks: int) -> tuple[list[float], bool]:
+    """Initial temperature of each task, and whether it is learned."""
+    if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
+        initial = float(ent_coef.split("_")[1]) if "_" in ent_coef else 1.0
+        if not initial > 0.0:
+            raise ValueError(f"ent_coef={ent_coef!r}: the initial temperature must be greater than 0")
+        return [initial] * n_tasks, True
+    values = [float(ent_coef)] * n_tasks if np.ndim(ent_coef) == 0 else [float(value) for value in ent_coef]
+    if len(values) != n_tasks:
+        raise ValueError(f"ent_coef has {len(values)} values, but there are {n_tasks} tasks; give one value or one per task")
+    return values, False
+
+
+def resolve_tasks(task: Any, rows: int, names: tuple[str, ...], slots: np.ndarray | None) -> np.ndarray:
+    """The task index of each row that is to be predicted.
+
+    :param task: index, name, one of them per row, or None
+    :param rows: number of observations
+    :param names: names of the tasks
+    :param slots: tasks of the model's environment slots, if they are fixed
+    """
+    if task is None:
+        if len(names) == 1:
+            return np.zeros(rows, dtype=np.int64)
+        if slots is not None and rows == len(slots):
+            return slots
+        raise ValueError(f"{rows} observation(s) for {len(names)} tasks: say whose policy to ask, predict(obs, task=...) with an index or one of {', '.join(names)}")
+    given = list(task) if np.ndim(task) else [task] * rows
+    if len(given) != rows:
+        raise ValueError(f"task has {len(given)} entries, but there are {rows} observations; give one task or one per row")
+    return np.array([_task_index(one, names) for one in given], dtype=np.int64)
+
+
+def _task_index(task: Any, names: tuple[str, ...]) -> int:
+    if isinstance(task, str):
+        if task not in names:
+            raise ValueError(f"unknown task {task!r}; {closest(task, names)}")
+        return names.index(task)
+    if not 0 <= int(task) < len(names):
+        raise ValueError(f"task {task} is out of range; the tasks are 0 to {len(names) - 1}: {', '.join(names)}")
+    return int(task)

@@ -1,0 +1,54 @@
+"""What the suite offers, read from its registries: for ``qmp list`` and for the tables in the README."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import qmp_envs
+from qmp_envs.registry import entry
+from qmp_sb3 import presets
+
+
+@dataclass(frozen=True)
+class TaskSetLine:
+    """A registered id. ``horizon`` in steps, ``observation`` and ``action`` as numbers of elements."""
+
+    id: str
+    summary: str
+    reward: str
+    horizon: int
+    observation: int
+    action: int
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MethodLine:
+    """A method of the presets."""
+
+    name: str
+    summary: str
+
+
+def task_sets() -> list[TaskSetLine]:
+    """Every id of the suite, in the registry's order."""
+    lines = []
+    for id in qmp_envs.ids():
+        task_set, about = qmp_envs.make_task_set(id), entry(id)
+        sizes = [space.shape[0] for space in (task_set.observation_space, task_set.action_space)]
+        lines.append(TaskSetLine(id, about.summary, about.reward, about.horizon, *sizes, task_set.task_names))
+    return lines
+
+
+def methods() -> list[MethodLine]:
+    """Every method, in the presets' order."""
+    return [MethodLine(method.name, method.summary) for method in presets.methods().values()]
+
+
+def as_dict() -> dict[str, Any]:
+    """Everything as plain values, for ``qmp list --json``."""
+    return {
+        "task_sets": [asdict(line) for line in task_sets()],
+        "methods": [asdict(line) for line in methods()],
+    }

@@ -1,0 +1,69 @@
+"""What a run is: the task set, the method, the seed and every choice that changes its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from qmp_envs.task_set import closest
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run. Steps are environment steps of all tasks together.
+
+    :param env: id of the task set, e.g. ``"QMP/MultistageReacher-v0"``
+    :param method: name of the method, e.g. ``"qmp"``
+    :param steps: length of the run
+    :param seed: seed of the model and of its training environments
+    :param preset: named set of hyper-parameters (``fast``, ``official``, ``paper``)
+    :param overrides: constructor keywords that replace the preset's, ``policy_kwargs.net_arch`` with its dot
+    :param eval_every: steps between two evaluations
+    :param eval_episodes: evaluation episodes per task
+    :param checkpoint_every: steps between two checkpoints
+    """
+
+    env: str
+    method: str
+    steps: int
+    seed: int = 0
+    preset: str = "fast"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    eval_every: int = 25_000
+    eval_episodes: int = 10
+    checkpoint_every: int = 100_000
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "eval_every", "eval_episodes", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
+        return {**asdict(self), "overrides": dict(self.overrides)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
+        """The inverse of :meth:`to_dict`; a key that is no part of a run is an error."""
+        allowed = [part.name for part in fields(cls)]
+        for key in values:
+            if key not in allowed:
+                raise ValueError(f"a run has no {key!r}; did you mean {closest(key, allowed)!r}?")
+        return cls(**values)
+
+    def directory_name(self, versions: Mapping[str, str]) -> str:
+        """A name made from the content: equal runs share it, any other choice or version of a package changes it.
+
+        :param versions: package versions that the numbers depend on
+        """
+        content = json.dumps([self.to_dict(), dict(versions)], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        family = re.sub(r"[^A-Za-z0-9.-]+", "-", self.env.rpartition("/")[2])
+        method = re.sub(r"[^A-Za-z0-9.+-]+", "-", self.method)
+        return f"{family}_{method}_seed{self.seed}_{digest}"

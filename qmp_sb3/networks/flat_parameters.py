@@ -1,0 +1,92 @@
+"""One flat tensor behind all parameters of a module, so that an optimizer or a Polyak update is one call."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch as th
+from torch import nn
+
+
+def _segments(tensors: list[th.Tensor], flat: th.Tensor) -> list[th.Tensor]:
+    pieces = flat.split([tensor.numel() for tensor in tensors])
+    return [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
+
+
+class FlatParameters:
+    """Keeps the parameters of a module in one contiguous tensor; the module's own become views of it.
+
+    Whatever writes to the module's parameters in place (``load_state_dict``, an optimizer) writes to the flat tensor,
+    and the reverse.
+
+    :param module: the module whose parameters are gathered
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters = list(module.parameters())
+        self.flat = nn.Parameter(th.empty(0))
+        self.gather()
+
+    def gather(self) -> None:
+        """Lay the parameters out anew: after the module has moved to another device or type."""
+        data = th.cat([parameter.data.flatten() for parameter in self.parameters])
+        gradient = th.zeros_like(data)
+        self.flat.data = data
+        self._gradient, self._gradient_views = gradient, self._segments(gradient)
+        for parameter, view in zip(self.parameters, self._segments(data), strict=True):
+            parameter.data = view
+
+    def _segments(self, flat: th.Tensor) -> list[th.Tensor]:
+        pieces = flat.split([parameter.numel() for parameter in self.parameters])
+        return [piece.view(parameter.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)]
+
+    def backward(self, loss: th.Tensor) -> None:
+        """Set the flat tensor's gradient, and the parameters', which are views of it, to that of ``loss``."""
+        gradients = th.autograd.grad(loss, self.parameters)
+        th._foreach_copy_(self._gradient_views, list(gradients))
+        self.flat.grad = self._gradient
+        for parameter, view in zip(self.parameters, self._gradient_views, strict=True):
+            parameter.grad = view
+
+    def polyak_(self, source: FlatParameters, tau: float) -> None:
+        """Move these parameters a share ``tau`` towards ``source``."""
+        self.flat.data.lerp_(source.flat.data, tau)
+
+    def __deepcopy__(self, memo: dict) -> FlatParameters:
+        copy = FlatParameters.__new__(FlatParameters)
+        copy.parameters = deepcopy(self.parameters, memo)
+        copy.flat = deepcopy(self.flat, memo)
+        copy.gather()
+        return copy
+
+
+#: optimizers that treat every number alone, so that one flat tensor gives the same result as many layers
+ELEMENTWISE_OPTIMIZERS = (
+    th.optim.Adam,
+    th.optim.AdamW,
+    th.optim.Adamax,
+    th.optim.NAdam,
+    th.optim.RAdam,
+    th.optim.SGD,
+    th.optim.RMSprop,
+    th.optim.Adagrad,
+    th.optim.Adadelta,
+    th.optim.ASGD,
+    th.optim.Rprop,
+)
+_FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
+
+
+def make_optimizer(
+    optimizer_class: type[th.optim.Optimizer],
+    parameters: FlatParameters,
+    learning_rate: float,
+    optimizer_kwargs: dict | None = None,
+) -> th.optim.Optimizer:
+    """An optimizer over the flat tensor, or over the per-layer views if the class is not known to be element-wise."""
+    settings = dict(optimizer_kwargs or {})
+    if optimizer_class in ELEMENTWISE_OPTIMIZERS:
+        if optimizer_class in _FUSED_OPTIMIZERS and not {"foreach", "fused", "differentiable"} & settings.keys():
+            settings["fused"] = True
+        return optimizer_class([parameters.flat], lr=learning_rate, **settings)  # type: ignore[call-arg]
+    return optimizer_class(parameters.parameters, lr=learning_rate, **settings)  # type: ignore[call-arg]

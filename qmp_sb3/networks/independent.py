@@ -1,0 +1,73 @@
+"""Independent networks: one multilayer perceptron per task, stacked so that one batched product serves all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch as th
+from torch import nn
+
+from qmp_sb3.networks.initialization import INITIALIZATIONS
+from qmp_sb3.networks.task_module import TaskModule
+
+
+class IndependentMLP(TaskModule):
+    """``copies x n_tasks`` separate perceptrons whose weights are stacked, copy-major, as ``(copies * tasks, in, out)``.
+
+    :param n_in: size of the input
+    :param n_out: size of the output
+    :param n_tasks: number of tasks
+    :param hidden: widths of the hidden layers
+    :param copies: independent copies of the whole stack
+    :param activation_fn: the hidden units' activation, element-wise
+    :param initialization: name in :data:`~qmp_sb3.networks.initialization.INITIALIZATIONS`
+    :param generator: source of the initial weights
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        n_tasks: int,
+        hidden: Sequence[int],
+        copies: int = 1,
+        activation_fn: Callable[[], nn.Module] = nn.ReLU,
+        initialization: str = "linear",
+        generator: th.Generator | None = None,
+    ) -> None:
+        super().__init__(n_in, n_out, n_tasks, copies)
+        self.activation = activation_fn()
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        initialize = INITIALIZATIONS[initialization]
+        for fan_in, fan_out in pairwise([n_in, *hidden, n_out]):
+            weight = th.empty(copies * n_tasks, fan_in, fan_out)
+            bias = th.empty(copies * n_tasks, 1, fan_out)
+            for network in range(copies * n_tasks):
+                initialize(weight[network], bias[network], generator)
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(bias))
+
+    def forward(
+        self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None
+    ) -> th.Tensor:
+        copies = self.copies if copies is None else copies
+        hidden = inputs.repeat(copies, 1, 1) if copies > 1 else inputs
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if tasks is not None or copies < self.copies:
+                weight, bias = (self._select(parameter, tasks, copies) for parameter in (weight, bias))
+            hidden = th.baddbmm(bias, hidden, weight)  # (copies * tasks, batch, width)
+            if layer < last:
+                hidden = self.activation(hidden)
+        return hidden.view(copies, -1, *hidden.shape[1:])
+
+    def every(self, inputs: th.Tensor) -> th.Tensor:
+        return self.forward(inputs.expand(self.n_tasks, *inputs.shape))
+
+    def _select(self, parameter: th.Tensor, tasks: th.Tensor | None, copies: int) -> th.Tensor:
+        first = parameter[: copies * self.n_tasks]
+        if tasks is None:
+            return first
+        stacked = first.view(copies, self.n_tasks, *parameter.shape[1:])
+        return stacked[:, tasks.to(parameter.device)].flatten(0, 1)

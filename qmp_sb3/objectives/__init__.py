@@ -1,0 +1,6 @@
+"""The objective part: what is minimised, and how are tasks combined?"""
+
+from qmp_sb3.objectives.sac import actor_loss, bellman_target, critic_loss, temperature_loss
+from qmp_sb3.objectives.task_weights import TASK_WEIGHTS, task_sum
+
+__all__ = ["TASK_WEIGHTS", "actor_loss", "bellman_target", "critic_loss", "task_sum", "temperature_loss"]

@@ -1,0 +1,40 @@
+"""The losses of soft actor-critic for all tasks at once: pure functions, one mean per task.
+
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications" (2018), equations 5 to 7 and 18; QMP changes none of
+them (ICLR 2025, section 4). Shapes: ``(tasks, batch)`` for what belongs to a transition, ``(critics, tasks, batch)``
+for action values, ``(tasks,)`` for temperatures and losses.
+"""
+
+from __future__ import annotations
+
+import torch as th
+
+
+def bellman_target(
+    rewards: th.Tensor,
+    discounts: th.Tensor,
+    next_values: th.Tensor,
+    next_log_prob: th.Tensor,
+    temperature: th.Tensor,
+) -> th.Tensor:
+    """y = r + gamma (min_k Q_k(s', a') - alpha log pi(a'|s')), eq. 5 with the minimum over target critics.
+
+    :param discounts: gamma, zero where the next state is terminal
+    :param next_values: target critics at a' ~ pi(.|s'), ``(critics, tasks, batch)``
+    """
+    return rewards + discounts * (next_values.amin(dim=0) - temperature[:, None] * next_log_prob)
+
+
+def critic_loss(values: th.Tensor, target: th.Tensor) -> th.Tensor:
+    """J_Q = 1/2 sum_k E (Q_k(s, a) - y)^2 per task, eq. 5."""
+    return 0.5 * (values - target).square().mean(dim=-1).sum(dim=0)
+
+
+def actor_loss(values: th.Tensor, log_prob: th.Tensor, temperature: th.Tensor) -> th.Tensor:
+    """J_pi = E (alpha log pi(a|s) - min_k Q_k(s, a)) per task, eq. 7, with a reparameterised action."""
+    return (temperature[:, None] * log_prob - values.amin(dim=0)).mean(dim=-1)
+
+
+def temperature_loss(log_temperature: th.Tensor, log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
+    """J_alpha = -log alpha E (log pi(a|s) + H) per task, eq. 18 with the log as SB3 and the released QMP code take it."""
+    return -log_temperature * (log_prob + target_entropy).detach().mean(dim=-1)

@@ -1,0 +1,311 @@
+"""The policy object of multi-task SAC: a task-indexed actor, a task-indexed critic ensemble and its target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim, get_flattened_obs_dim, preprocess_obs
+from stable_baselines3.common.torch_layers import FlattenExtractor, get_actor_critic_arch
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from qmp_sb3.distributions import split_parameters, squashed_sample, squashed_sample_log_prob
+from qmp_sb3.layout import TaskLayout
+from qmp_sb3.networks import NETWORKS, TaskModule
+from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
+
+DEFAULT_NET_ARCH = (256, 256)
+
+
+def encode_observations(observations: np.ndarray | th.Tensor, space: spaces.Space) -> th.Tensor:
+    """Raw observations ``(rows, *shape)`` to network inputs ``(rows, features)``: flat, discrete ones one-hot."""
+    tensor = th.as_tensor(observations)
+    if isinstance(space, spaces.Box):
+        encoded = preprocess_obs(tensor, space) if tensor.dtype == th.uint8 else tensor.float()
+    else:
+        encoded = preprocess_obs(tensor.reshape(len(tensor), *(space.shape or ())), space)
+    assert isinstance(encoded, th.Tensor)
+    return encoded.flatten(1)
+
+
+class _TaskPolicy(BasePolicy):
+    """What actor and critic share: a stack of networks, its flat parameters and its optimizer."""
+
+    network: TaskModule
+    optimizer: th.optim.Optimizer
+
+    def __init__(
+        self, observation_space: spaces.Space, action_space: spaces.Box, n_tasks: int, squash_output: bool = False
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=FlattenExtractor(observation_space),
+            squash_output=squash_output,
+        )
+        self.n_tasks = n_tasks
+
+    def _build(self, family: str, n_in: int, n_out: int, network_kwargs: dict[str, Any], copies: int = 1) -> None:
+        self.family, self.network_kwargs = family, network_kwargs
+        self.network = NETWORKS[family](n_in, n_out, self.n_tasks, copies=copies, **network_kwargs)
+        self.flat = FlatParameters(self.network)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        settings = {key: value for key, value in self.network_kwargs.items() if key != "generator"}
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            n_tasks=self.n_tasks,
+            family=self.family,
+            network_kwargs=settings,
+        )
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> _TaskPolicy:
+        super()._apply(fn, recurse)
+        self.flat.gather()
+        return self
+
+
+class MultiTaskActor(_TaskPolicy):
+    """The squashed-Gaussian policies of all tasks.
+
+    :param observation_space: observation space of one environment
+    :param action_space: action space of one environment
+    :param n_tasks: number of tasks
+    :param family: name of the network family in :data:`qmp_sb3.networks.NETWORKS`
+    :param network_kwargs: what the family takes besides its sizes
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        n_tasks: int,
+        family: str,
+        network_kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__(observation_space, action_space, n_tasks, squash_output=True)
+        n_in, n_out = get_flattened_obs_dim(observation_space), 2 * get_action_dim(action_space)
+        self._build(family, n_in, n_out, network_kwargs)
+
+    def forward(self, features: th.Tensor, tasks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
+        """Features ``(tasks, batch, features)`` to mean and log-std before squashing, ``(tasks, batch, act)``."""
+        return split_parameters(self.network(features, tasks)[0])
+
+    def every(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Features ``(batch, features)`` to every policy's mean and log-std, ``(tasks, batch, act)``."""
+        return split_parameters(self.network.every(features)[0])
+
+    def action_log_prob(self, features: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """A reparameterised action ``(tasks, batch, act)`` and its log-probability ``(tasks, batch)``."""
+        return squashed_sample_log_prob(*self.forward(features), noise)
+
+    def act(
+        self, features: th.Tensor, layout: TaskLayout, noise: th.Tensor | None = None, deterministic: bool = False
+    ) -> th.Tensor:
+        """Actions in [-1, 1], ``(rows, act)``, of each row's own task for features ``(rows, features)``."""
+        blocks = self.forward(layout.to_tasks(features), layout.present)
+        mean, log_std = (layout.to_rows(block) for block in blocks)
+        if deterministic:
+            return th.tanh(mean)
+        return squashed_sample(mean, log_std, th.randn_like(mean) if noise is None else noise)
+
+    def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:
+        layout = TaskLayout(np.zeros(len(observation), dtype=np.int64), self.n_tasks)
+        features = encode_observations(observation, self.observation_space)
+        return self.act(features, layout, deterministic=deterministic)
+
+
+class MultiTaskCritic(_TaskPolicy):
+    """An ensemble of action-value functions for every task.
+
+    :param n_critics: size of the ensemble
+    :param n_tasks: number of tasks
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        n_tasks: int,
+        family: str,
+        network_kwargs: dict[str, Any],
+        n_critics: int = 2,
+    ) -> None:
+        super().__init__(observation_space, action_space, n_tasks)
+        self.n_critics = n_critics
+        n_in = get_flattened_obs_dim(observation_space) + get_action_dim(action_space)
+        self._build(family, n_in, 1, network_kwargs, copies=n_critics)
+
+    def forward(
+        self, inputs: th.Tensor, tasks: th.Tensor | None = None, critics: int | None = None
+    ) -> th.Tensor:
+        """Features and actions side by side, ``(tasks, batch, features + act)``, to ``(critics, tasks, batch)``.
+
+        :param tasks: the task of each block, None for all tasks in order
+        :param critics: how many of the critics to evaluate, from the first; None for all
+        """
+        return self.network(inputs, tasks, critics).squeeze(-1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | dict(n_critics=self.n_critics)
+
+    def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:
+        raise TypeError("a critic does not act: call predict() on the policy or the actor")
+
+
+class MultiTaskPolicy(BasePolicy):
+    """Actor, critics and target critics of all tasks (``"MlpPolicy"``).
+
+    :param observation_space: observation space of one environment
+    :param action_space: action space of one environment
+    :param lr_schedule: learning rate as a function of the remaining progress
+    :param n_tasks: number of tasks
+    :param networks: network family, or ``{"actor": family, "critic": family}``
+    :param net_arch: hidden widths, or ``{"pi": [...], "qf": [...]}``
+    :param activation_fn: the hidden units' activation
+    :param n_critics: critics per task
+    :param initialization: how weights start, or ``{"actor": name, "critic": name}``
+        (:data:`qmp_sb3.networks.initialization.INITIALIZATIONS`)
+    :param optimizer_class: optimizer of actor and critics
+    :param optimizer_kwargs: its keyword arguments besides the learning rate
+    :param generator: source of the initial weights
+    """
+
+    actor: MultiTaskActor
+    critic: MultiTaskCritic
+    critic_target: MultiTaskCritic
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        n_tasks: int = 1,
+        networks: str | dict[str, str] = "independent",
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        n_critics: int = 2,
+        initialization: str | dict[str, str] = "linear",
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        generator: th.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            squash_output=True,
+        )
+        self.n_tasks, self.networks, self.n_critics = n_tasks, networks, n_critics
+        self.net_arch = list(DEFAULT_NET_ARCH) if net_arch is None else net_arch
+        self.activation_fn, self.initialization = activation_fn, initialization
+        hidden = dict(zip(("actor", "critic"), get_actor_critic_arch(self.net_arch), strict=True))
+
+        def arguments(role: str) -> dict[str, Any]:
+            choice = {
+                key: value[role] if isinstance(value, dict) else value
+                for key, value in dict(family=networks, initialization=initialization).items()
+            }
+            network_kwargs = dict(
+                hidden=hidden[role],
+                activation_fn=activation_fn,
+                initialization=choice["initialization"],
+                generator=generator,
+            )
+            return dict(
+                observation_space=observation_space,
+                action_space=action_space,
+                n_tasks=n_tasks,
+                family=choice["family"],
+                network_kwargs=network_kwargs,
+            )
+
+        self.actor = MultiTaskActor(**arguments("actor"))
+        self.critic = MultiTaskCritic(**arguments("critic"), n_critics=n_critics)
+        self.critic_target = MultiTaskCritic(**arguments("critic"), n_critics=n_critics)
+        self.critic_target.load_state_dict(self.critic.state_dict())
+        self.critic_target.requires_grad_(False)
+        self.critic_target.set_training_mode(False)
+        for module in (self.actor, self.critic):
+            module.optimizer = make_optimizer(
+                self.optimizer_class, module.flat, lr_schedule(1), self.optimizer_kwargs
+            )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            lr_schedule=self._dummy_schedule,
+            n_tasks=self.n_tasks,
+            networks=self.networks,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            n_critics=self.n_critics,
+            initialization=self.initialization,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+        )
+
+    def encode(self, observations: np.ndarray | th.Tensor) -> th.Tensor:
+        """Observations ``(rows, *shape)`` to network inputs ``(rows, features)`` on the policy's device."""
+        return encode_observations(observations, self.observation_space).to(self.device)
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        tasks: np.ndarray | None = None,
+        generator: th.Generator | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Actions of the tasks' own policies, in the environment's units.
+
+        :param observation: one observation or a batch of them
+        :param state: handed back unchanged (the policies have no memory)
+        :param episode_start: unused
+        :param deterministic: the squashed mean instead of a sample
+        :param tasks: task index of each row; task 0 if not given
+        :param generator: source of the sample's noise
+        """
+        self.set_training_mode(False)
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            raise ValueError(
+                "the observation is a tuple (observation, info): you are mixing Gym API with SB3 VecEnv API, "
+                "write `obs, info = env.reset()`"
+            )
+        rows, vectorized = self.obs_to_tensor(observation)
+        assert isinstance(rows, th.Tensor)
+        tasks = np.zeros(len(rows), dtype=np.int64) if tasks is None else tasks
+        with th.no_grad():
+            features = self.encode(rows)
+            noise = None
+            if not deterministic:
+                shape = (len(rows), get_action_dim(self.action_space))
+                noise = th.randn(shape, generator=generator, device=self.device)
+            layout = TaskLayout(tasks, self.n_tasks)
+            scaled = self.actor.act(features, layout, noise, deterministic)
+        actions = self.unscale_action(scaled.cpu().numpy().reshape(-1, *self.action_space.shape))
+        actions = np.clip(actions, self.action_space.low, self.action_space.high)
+        return (actions if vectorized else actions.squeeze(axis=0)), state
+
+    def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:
+        return self.actor._predict(observation, deterministic)
+
+    def forward(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:
+        return self._predict(observation, deterministic)
+
+    def set_training_mode(self, mode: bool) -> None:
+        self.actor.set_training_mode(mode)
+        self.critic.set_training_mode(mode)
+        self.training = mode
+
+
+MlpPolicy = MultiTaskPolicy

@@ -1,0 +1,6 @@
+"""The replay part: which transitions, how many per task?"""
+
+from qmp_sb3.replay.batch import Batch
+from qmp_sb3.replay.multitask_replay_buffer import MultiTaskReplayBuffer
+
+__all__ = ["Batch", "MultiTaskReplayBuffer"]

@@ -1,0 +1,56 @@
+"""A batch of transitions of all tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch as th
+
+
+@dataclass
+class Batch:
+    """Rows ``[s | a | s' | free | ...]`` gathered for every task; what an update reads are views of them.
+
+    :param rows: ``(tasks, batch, width)``, a copy that the update may write to
+    :param features: length of an encoded observation
+    :param actions_dim: length of an action
+    :param rewards: ``(tasks, batch)``
+    :param continuations: factor of the bootstrapped value besides gamma, ``(tasks, batch)``: 0 after a termination,
+        else 1, or gamma^(k-1) where k rewards are summed
+    :param present: whether a task has data at all, ``(tasks,)``, or None if all have
+    """
+
+    rows: th.Tensor
+    features: int
+    actions_dim: int
+    rewards: th.Tensor
+    continuations: th.Tensor
+    present: th.Tensor | None = None
+
+    @property
+    def observations(self) -> th.Tensor:
+        """``(tasks, batch, features)``"""
+        return self.rows[..., : self.features]
+
+    @property
+    def observation_actions(self) -> th.Tensor:
+        """Observations and the stored actions, side by side, ``(tasks, batch, features + act)``."""
+        return self.rows[..., : self.features + self.actions_dim]
+
+    @property
+    def actions(self) -> th.Tensor:
+        """``(tasks, batch, act)``, in [-1, 1]"""
+        return self.rows[..., self.features : self.features + self.actions_dim]
+
+    @property
+    def next_observations(self) -> th.Tensor:
+        """``(tasks, batch, features)``"""
+        start = self.features + self.actions_dim
+        return self.rows[..., start : start + self.features]
+
+    def next_observation_actions(self, actions: th.Tensor) -> th.Tensor:
+        """Next observations with ``actions`` written beside them, ``(tasks, batch, features + act)``."""
+        start = self.features + self.actions_dim
+        joined = self.rows[..., start : 2 * start]
+        joined[..., self.features :] = actions
+        return joined

@@ -1,0 +1,247 @@
+"""The replay part: every task's own ring buffer, uniformly sampled, in one table with one row per transition."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from typing import Any
+
+import numpy as np
+import psutil
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.preprocessing import get_action_dim, get_flattened_obs_dim
+from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecNormalize
+
+from qmp_sb3.layout import TaskLayout
+from qmp_sb3.policies import encode_observations
+from qmp_sb3.replay.batch import Batch
+
+_REWARD, _CONTINUATION, _DONE, _TIMEOUT = range(4)  # the columns after [s | a | s' | a']
+
+
+class MultiTaskReplayBuffer(ReplayBuffer):
+    """``buffer_size`` transitions for each task; a batch holds ``batch_size`` of each, drawn uniformly.
+
+    The storage is one float32 table ``(rows, tasks, [s | a | s' | a' | r | continuation | done | timeout])``; SB3's
+    arrays (``observations``, ``actions``, ...) are views of it. The place of a' is free for the update to fill.
+    Several environments of one task write to the same ring, one row each.
+
+    :param buffer_size: transitions kept per task
+    :param observation_space: observation space of one environment
+    :param action_space: action space of one environment
+    :param device: where batches are moved to
+    :param n_envs: slots of the vector environment
+    :param optimize_memory_usage: refused, see docs/compatibility.md
+    :param handle_timeout_termination: time limits are not terminal states
+    :param n_tasks: number of tasks
+    :param n_steps: rewards summed per transition (n-step returns), never beyond an episode's end
+    :param gamma: discount inside that sum
+    :param rng: source of the sampled indices
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        n_tasks: int = 1,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if optimize_memory_usage:
+            raise ValueError(
+                "optimize_memory_usage=True is not supported: next observations are part of each row; "
+                "lower buffer_size (transitions per task) instead"
+            )
+        if buffer_size < 1:
+            raise ValueError(f"buffer_size is {buffer_size}; at least 1 transition per task is needed")
+        if n_steps < 1:
+            raise ValueError(f"n_steps is {n_steps}; it must be at least 1")
+        self.buffer_size, self.n_tasks, self.n_envs = int(buffer_size), n_tasks, n_envs
+        self.observation_space, self.action_space = observation_space, action_space
+        self.optimize_memory_usage, self.handle_timeout_termination = False, handle_timeout_termination
+        self.device = get_device(device)
+        self.n_steps, self.gamma = n_steps, gamma
+        self.rng = np.random.default_rng() if rng is None else rng
+        self.features, self.action_dim = get_flattened_obs_dim(observation_space), get_action_dim(action_space)
+        self.obs_shape = observation_space.shape or ()
+        self.layout = TaskLayout(np.arange(n_envs) % n_tasks, n_tasks)
+        self._warn_if_too_large()
+        self._allocate()
+        self.reset()
+
+    @property
+    def width(self) -> int:
+        """Numbers per row."""
+        return 2 * (self.features + self.action_dim) + 4
+
+    def _warn_if_too_large(self) -> None:
+        needed, available = 4 * self.width * self.buffer_size * self.n_tasks, psutil.virtual_memory().available
+        if needed > available:
+            warnings.warn(
+                f"The replay buffers of {self.n_tasks} tasks, {self.buffer_size} transitions each, take "
+                f"{needed / 1e9:.2f}GB when full, but only {available / 1e9:.2f}GB of memory are available"
+            )
+
+    def _allocate(self) -> None:
+        # np.zeros maps memory only when it is written to, so an unfilled buffer costs nothing.
+        self.table = np.zeros((self.buffer_size, self.n_tasks, self.width), dtype=np.float32)
+        self._rows = th.from_numpy(self.table).view(-1, self.width)
+        joined = self.features + self.action_dim
+        shape = self.obs_shape if int(np.prod(self.obs_shape)) == self.features else (self.features,)
+        self.observations = self.table[..., : self.features].reshape(*self.table.shape[:2], *shape)
+        self.actions = self.table[..., self.features : joined]
+        self.next_observations = self.table[..., joined : joined + self.features].reshape(
+            *self.table.shape[:2], *shape
+        )
+        self.rewards, self._continuations, self.dones, self.timeouts = (
+            self.table[..., 2 * joined + column] for column in (_REWARD, _CONTINUATION, _DONE, _TIMEOUT)
+        )
+
+    def reset(self) -> None:
+        """Forget all transitions."""
+        self.positions = np.zeros(self.n_tasks, dtype=np.int64)  # next row to write, per task
+        self.sizes = np.zeros(self.n_tasks, dtype=np.int64)  # rows filled, per task
+        self._pending: list[deque] = [deque() for _ in range(self.n_envs)]
+
+    @property
+    def pos(self) -> int:  # type: ignore[override]
+        """The next row of the task that is furthest."""
+        return int(self.positions.max())
+
+    @property
+    def full(self) -> bool:  # type: ignore[override]
+        """Whether every task's ring is full."""
+        return bool((self.sizes == self.buffer_size).all())
+
+    def size(self) -> int:
+        """Transitions of the task that has most."""
+        return int(self.sizes.max())
+
+    def set_slot_tasks(self, tasks: np.ndarray) -> None:
+        """Declare the task of each slot for the transitions to come, shape ``(slots,)``."""
+        if len(tasks) != self.n_envs:
+            self.flush()
+            self.n_envs = len(tasks)
+            self._pending = [deque() for _ in range(self.n_envs)]
+        self.layout = TaskLayout(tasks, self.n_tasks)
+
+    def add(
+        self,
+        obs: np.ndarray,
+        next_obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Store one transition of every slot; arguments as SB3's, with a leading slot axis."""
+        joined = self.features + self.action_dim
+        rows = np.zeros((self.n_envs, self.width), dtype=np.float32)
+        rows[:, : self.features] = self._encode(obs)
+        rows[:, self.features : joined] = np.reshape(action, (self.n_envs, self.action_dim))
+        rows[:, joined : joined + self.features] = self._encode(next_obs)
+        rows[:, 2 * joined + _REWARD] = reward
+        rows[:, 2 * joined + _DONE] = done
+        if self.handle_timeout_termination:
+            rows[:, 2 * joined + _TIMEOUT] = [info.get("TimeLimit.truncated", False) for info in infos]
+        terminal = rows[:, 2 * joined + _DONE] * (1.0 - rows[:, 2 * joined + _TIMEOUT])
+        rows[:, 2 * joined + _CONTINUATION] = 1.0 - terminal
+        if self.n_steps == 1:
+            self._write(rows, self.layout.tasks, self.layout.rank)
+        else:
+            self._extend_returns(rows)
+
+    def _encode(self, observations: np.ndarray) -> np.ndarray:
+        if isinstance(self.observation_space, spaces.Box) and self.observation_space.dtype != np.uint8:
+            return np.reshape(observations, (self.n_envs, self.features))
+        observations = np.reshape(observations, (self.n_envs, *self.obs_shape))
+        return encode_observations(observations, self.observation_space).numpy()
+
+    def _write(self, rows: np.ndarray, tasks: np.ndarray, rank: np.ndarray) -> None:
+        self.table[(self.positions[tasks] + rank) % self.buffer_size, tasks] = rows
+        counts = np.bincount(tasks, minlength=self.n_tasks)
+        self.positions = (self.positions + counts) % self.buffer_size
+        self.sizes = np.minimum(self.sizes + counts, self.buffer_size)
+
+    def _extend_returns(self, rows: np.ndarray) -> None:
+        """Hold each slot's last rows back until ``n_steps`` rewards are known or its episode ends."""
+        for slot, (row, task) in enumerate(zip(rows, self.layout.tasks, strict=True)):
+            self._pending[slot].append((row, task))
+            if len(self._pending[slot]) == self.n_steps:
+                self._release(slot)
+            if row[-4 + _DONE]:
+                while self._pending[slot]:
+                    self._release(slot)
+
+    def _release(self, slot: int) -> None:
+        rows = np.array([row for row, _ in self._pending[slot]])
+        discounts = self.gamma ** np.arange(len(rows))
+        joined = self.features + self.action_dim
+        combined = rows[-1].copy()
+        combined[:joined] = rows[0, :joined]
+        combined[-4 + _REWARD] = discounts @ rows[:, -4 + _REWARD]
+        combined[-4 + _CONTINUATION] *= discounts[-1]
+        _, task = self._pending[slot].popleft()
+        self._write(combined[None], np.array([task]), np.array([0]))
+
+    def flush(self) -> None:
+        """End all n-step sums here: the environments are about to be reset or replaced."""
+        for slot in range(self.n_envs):
+            while self._pending[slot]:
+                self._release(slot)
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
+        """``batch_size`` transitions of every task, with replacement.
+
+        :param env: normalises observations (and, for one task, rewards) if given
+        :return: a :class:`~qmp_sb3.replay.batch.Batch` of shape ``(tasks, batch_size)``
+        """
+        if not self.sizes.any():
+            raise ValueError("the replay buffer is empty: collect transitions before sampling")
+        sizes = np.maximum(self.sizes, 1)[:, None]
+        drawn = self.rng.integers(0, sizes, size=(self.n_tasks, batch_size))
+        index = drawn * self.n_tasks + np.arange(self.n_tasks)[:, None]
+        return self._gather(index, env)
+
+    def _gather(self, index: np.ndarray, env: VecNormalize | None) -> Batch:
+        rows = self._rows.index_select(0, th.from_numpy(index.reshape(-1)))
+        joined = self.features + self.action_dim
+        if env is not None:
+            for start in (0, joined):
+                observations = rows[:, start : start + self.features].numpy().reshape(-1, *self.obs_shape)
+                normalized = np.asarray(env.normalize_obs(observations), dtype=np.float32)
+                rows[:, start : start + self.features] = th.from_numpy(normalized).flatten(1)
+            rewards = env.normalize_reward(rows[:, 2 * joined + _REWARD].numpy())
+            rows[:, 2 * joined + _REWARD] = th.from_numpy(np.asarray(rewards, dtype=np.float32))
+        rows = rows.view(*index.shape, self.width).to(self.device)
+        present = None if self.sizes.all() else th.from_numpy(self.sizes > 0).to(self.device)
+        return Batch(
+            rows,
+            self.features,
+            self.action_dim,
+            rewards=rows[..., 2 * joined + _REWARD],
+            continuations=rows[..., 2 * joined + _CONTINUATION],
+            present=present,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only the rows in use are pickled."""
+        views = ("observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
+        state = {key: value for key, value in self.__dict__.items() if key not in (*views, "_rows")}
+        state["table"] = self.table[: self.size()].copy()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        used = self.table
+        self._allocate()
+        self.table[: len(used)] = used
