@@ -13,8 +13,8 @@ import numpy as np
 class State(SimpleNamespace):
     """What a task set reads of the physics: named arrays ``(slots, ...)`` of one moment.
 
-    ``qpos``, ``qvel`` and ``failed`` (the simulator gave up in this step) are always there; a family adds its own
-    names through ``TaskSet.views``.
+    ``qpos``, ``qvel`` and ``failed`` (the simulator gave up in this step) are always there; a family adds
+    its own names through ``TaskSet.views``.
     """
 
     qpos: np.ndarray
@@ -29,8 +29,9 @@ class State(SimpleNamespace):
 class Physics(Protocol):
     """The simulators of all slots."""
 
-    state: State
-    """The present moment. ``step`` replaces it, so that the previous moment stays readable for one step."""
+    @property
+    def state(self) -> State:
+        """The present moment. ``step`` replaces it; the previous moment stays readable for one step."""
 
     def place(self, slots: np.ndarray, task_ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         """Start slots afresh at positions ``(len(slots), nq)`` and velocities ``(len(slots), nv)``."""
@@ -42,7 +43,8 @@ class Physics(Protocol):
 class MujocoPhysics:
     """One ``MjData`` per slot, stepped one after another in this thread.
 
-    The solver's warm start is part of a slot's state: it survives from step to step and is cleared by ``place``.
+    The solver's warm start is part of a slot's state: it survives from step to step and is cleared by
+    ``place``.
     """
 
     def __init__(
@@ -113,7 +115,8 @@ class MujocoPhysics:
             mujoco.mj_forward(model, data)
 
     def _fail(self, before: _Moment, now: _Moment) -> None:
-        """Slots where MuJoCo raised a warning keep their previous moment: what MuJoCo left there is a reset."""
+        """Slots where MuJoCo raised a warning keep their previous moment: what MuJoCo left there is a
+        reset."""
         failed = np.array([numbers.any() for numbers in self._warnings])
         for numbers in self._warnings:
             numbers[:] = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import mujoco
@@ -11,11 +10,10 @@ import numpy as np
 from gymnasium import spaces
 
 from qmp_envs.physics import State
+from qmp_envs.rendering import asset
 from qmp_envs.task_set import Outcome, TaskSet, one_model
 
-MODEL = Path(__file__).parent / "assets" / "reacher.xml"
-
-SUBGOALS = np.array(  # (tasks, stages, xyz), m; the last task's are replaced by the hand's position at each reset
+SUBGOALS = np.array(  # (tasks, stages, xyz), m; "stay" has the hand's position at each reset instead
     [
         [(0.2, 0.3, 0.5), (0.3, 0.0, 0.3), (0.4, -0.3, 0.4)],
         [(0.2, 0.3, 0.5), (0.3, 0.0, 0.3), (0.4, 0.3, 0.2)],
@@ -62,12 +60,14 @@ class ReacherMemory(NamedTuple):
 class MultistageReacher(TaskSet):
     """
     ## Description
-    A six-joint arm on a pedestal, without fingers. Tasks 0 to 3 ask it to touch three subgoals in order; the last
-    task asks the hand to stay where it was at the reset. The five tasks share everything but their reward and
-    subgoals, and their observation shows neither: a policy has to be learned, or borrowed, per task.
+    A six-joint arm on a pedestal, without fingers. Tasks 0 to 3 ask it to touch three subgoals in order; the
+    last task asks the hand to stay where it was at the reset. The five tasks share everything but their
+    reward and subgoals, and their observation shows neither: a policy has to be learned, or borrowed, per
+    task.
 
     ## Action space
-    `Box(-1, 1, (6,), float32)`: joint motors with gears 5, 10, 10, 10, 10, 10 N m. Actions outside are clipped.
+    `Box(-1, 1, (6,), float32)`: joint motors with gears 5, 10, 10, 10, 10, 10 N m. Actions outside are
+    clipped.
 
     ## Observation space
     `Box(-inf, inf, (15,), float32)`
@@ -89,28 +89,29 @@ class MultistageReacher(TaskSet):
     | `reach-3-sparse` | (.3,0,.3) (.4,-.3,.4) (.2,.3,.5) | -0.4 (3 - stage) - control |
     | `stay` | hand at the reset | -distance - control |
 
-    `control` is 0.01 |a|^2 + 0.001 mean |velocity| + 1e-5 mean |acceleration|. The distance is to the subgoal in
-    force during the step, the stage is the one after it. Info shows the terms `distance`, `stage`, `control`,
-    `shift` and `failure`.
+    `control` is 0.01 |a|^2 + 0.001 mean |velocity| + 1e-5 mean |acceleration|. The distance is to the
+    subgoal in force during the step, the stage is the one after it. Info shows the terms `distance`,
+    `stage`, `control`, `shift` and `failure`.
 
     ## Starting state
-    Joint angles (0, 0, 0, 0, -2.8, 0) + U(-0.01, 0.01), velocities U(-0.001, 0.001). Joint 5 starts outside its
-    range of +-0.698 and is thrown back within the first steps, as in the published task.
+    Joint angles (0, 0, 0, 0, -2.8, 0) + U(-0.01, 0.01), velocities U(-0.001, 0.001). Joint 5 starts outside
+    its range of +-0.698 and is thrown back within the first steps, as in the published task.
 
     ## Episode end
     Terminates when all three stages are complete (`stay`: three times 30 steps near the goal), and when the
     simulator fails (-100). Truncates after 200 steps of 0.04 s.
 
     ## Success
-    `success`: the subgoal in force is touched in this step (distance below 0.05 m). `is_success`: all stages done.
+    `success`: the subgoal in force is touched in this step (distance below 0.05 m). `is_success`: all stages
+    done.
 
     ## Arguments
     | Argument | Default | Meaning |
     |---|---|---|
     | `observe_hand` | `False` | append the hand's position to the observation |
-    | `paper_bonus` | `None` | tasks 0 and 2 get this bonus per subgoal instead of the stage cost (the paper's words) |
-    | `paper_sparse` | `False` | task 3 gets +1 per subgoal instead of the stage cost (the paper's words) |
-    | `official_eval_quirk` | `False` | `stay` as the released code evaluates it: stage cost, three steps suffice |
+    | `paper_bonus` | `None` | tasks 0 and 2 get this bonus per subgoal, as in the paper, not the stage cost |
+    | `paper_sparse` | `False` | task 3 gets +1 per subgoal, as in the paper, not the stage cost |
+    | `official_eval_quirk` | `False` | `stay` as the released code evaluates it: stage cost, three steps do |
 
     ## Version history
     * v0: rewards of the released code; physics of MuJoCo 3.3.
@@ -141,7 +142,9 @@ class MultistageReacher(TaskSet):
         self.observe_hand = observe_hand
         self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (18 if observe_hand else 15,), np.float32)
-        self.models, self.model_of_task = one_model(mujoco.MjModel.from_xml_path(str(MODEL)), len(TASK_NAMES))
+        self.models, self.model_of_task = one_model(
+            mujoco.MjModel.from_xml_path(asset("reacher.xml")), len(TASK_NAMES)
+        )
         self.subgoals = SUBGOALS.copy()
 
         # One row per task.
@@ -239,8 +242,7 @@ class MultistageReacher(TaskSet):
     def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
         """The reward as if the stored transition had happened at the same stage of another task.
 
-        "Stay" has no stage cost, so its reward is exact for every transition; its goal is the hand's position at
-        the reset of the stored episode.
+        The goal of "stay" is the hand's position at the reset of the stored episode.
         """
         before = np.minimum(columns["stage"].astype(np.int64), STAGES - 1)
         stay = (task_ids == STAY)[:, None]

@@ -40,6 +40,20 @@ ENTRIES: dict[str, Entry] = {
             summary="a six-joint arm touches three subgoals in order (4 tasks) or stays (1 task)",
             reward="released code of QMP",
         ),
+        Entry(
+            id="QMP/Maze-v0",
+            task_set="qmp_envs.maze:Maze",
+            horizon=600,
+            summary="a ball is pushed along ten routes through a large maze",
+            reward="released code of QMP, dense",
+        ),
+        Entry(
+            id="QMP/Point2D-v0",
+            task_set="qmp_envs.point:Point2D",
+            horizon=20,
+            summary="a point crosses an empty square (1 task)",
+            reward="exp(-distance), this project's choice",
+        ),
     )
 }
 

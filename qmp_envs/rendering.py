@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mujoco
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 MODES = ("human", "rgb_array")
 
 
+def asset(name: str) -> str:
+    """The path of a model file of this package."""
+    return str(Path(__file__).parent / "assets" / name)
+
+
 class SceneRenderer:
     """Poses a scene of its own like a slot and draws that, so that rendering never changes an episode."""
 
@@ -22,7 +28,7 @@ class SceneRenderer:
         camera = task_set.cameras[0] if camera is None else camera
         if camera not in task_set.cameras:
             raise ValueError(
-                f"{task_set.name} has no camera {camera!r}; did you mean {closest(camera, task_set.cameras)!r}? "
+                f"Unknown camera {camera!r}; did you mean {closest(camera, task_set.cameras)!r}? "
                 f"Cameras: {', '.join(task_set.cameras)}."
             )
         self.task_set, self.mode, self.camera, self.size = task_set, mode, camera, (width, height)
@@ -36,11 +42,14 @@ class SceneRenderer:
         if mode is None:
             return None
         if mode not in MODES:
-            raise ValueError(f"Unknown render_mode {mode!r}; allowed are None, {', '.join(map(repr, MODES))}.")
+            raise ValueError(
+                f"Unknown render_mode {mode!r}; allowed are None, {', '.join(map(repr, MODES))}."
+            )
         return cls(task_set, mode, camera, width, height)
 
     def draw(self, slots: Slots, slot: int) -> np.ndarray | None:
-        """The frame ``(height, width, 3)`` uint8 of one slot; None in mode ``"human"``, which shows a window."""
+        """The frame ``(height, width, 3)`` uint8 of one slot; None in mode ``"human"``, which shows a
+        window."""
         task_id = int(slots.task_ids[slot])
         model, data, renderer = self._scene(task_id)
         assert slots.memory is not None
@@ -56,13 +65,14 @@ class SceneRenderer:
         # Imported here: it loads OpenGL, which training on a machine without a display does not have.
         from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
-        model = self.task_set.scene(task_id)
-        if id(model) not in self._scenes:
+        index = int(self.task_set.model_of_task[task_id])
+        if index not in self._scenes:
+            model = self.task_set.models[index]
             data = mujoco.MjData(model)
             width, height = self.size
             renderer = MujocoRenderer(model, data, width=width, height=height, camera_name=self.camera)
-            self._scenes[id(model)] = (model, data, renderer)
-        return self._scenes[id(model)]
+            self._scenes[index] = (model, data, renderer)
+        return self._scenes[index]
 
     def close(self) -> None:
         for _, _, renderer in self._scenes.values():

@@ -17,8 +17,9 @@ RESET_OPTIONS = ("task", "qpos", "qvel")
 class Slots:
     """``len(task_ids)`` episodes of one task set, each with its own generators of random numbers.
 
-    A slot seeded with ``s`` spawns two generators: one for the environment (reset noise, observation noise), one
-    for drawing tasks. So one slot can be reproduced alone, and drawing tasks does not shift the reset noise.
+    A slot seeded with ``s`` spawns two generators: one for the environment (reset noise, observation noise),
+    one for drawing tasks. So one slot can be reproduced alone, and drawing tasks does not shift the reset
+    noise.
     """
 
     def __init__(self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False) -> None:
@@ -55,9 +56,11 @@ class Slots:
         return int(self.task_generators[slot].integers(self.task_set.num_tasks))
 
     def start(self, slots: np.ndarray, options: Mapping[str, Any] | None = None) -> np.ndarray:
-        """Start episodes in ``slots`` (indices); returns their first observations ``(len(slots), observation)``.
+        """Start episodes in ``slots`` (indices); returns their first observations ``(len(slots),
+        observation)``.
 
-        ``options["qpos"]`` and ``options["qvel"]``, each ``(n,)`` or ``(len(slots), n)``, replace the drawn start.
+        ``options["qpos"]`` and ``options["qvel"]``, each ``(n,)`` or ``(len(slots), n)``, replace the drawn
+        start.
         """
         task_set, task_ids = self.task_set, self.task_ids[slots]
         draws = np.stack([task_set.draw_reset(self.generators[slot]) for slot in slots])
@@ -85,7 +88,9 @@ class Slots:
         """Actions as float64, inside the action space."""
         actions = np.asarray(actions, np.float64)
         if actions.shape != self._shape:
-            raise ValueError(f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}.")
+            raise ValueError(
+                f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}."
+            )
         actions = np.minimum(np.maximum(actions, self._low), self._high)
         if np.isnan(np.vdot(actions, actions)):
             rows = np.flatnonzero(np.isnan(actions).any(axis=1))
@@ -103,7 +108,8 @@ class Slots:
 
 
 def _replaced(memory: Memory, slots: np.ndarray, fresh: Memory) -> Memory:
-    """The memory with the rows of ``slots`` replaced; the old arrays are left as they are (others may hold them)."""
+    """The memory with the rows of ``slots`` replaced; the old arrays are left as they are (others may hold
+    them)."""
     arrays = [array.copy() for array in memory]
     for array, rows in zip(arrays, fresh, strict=True):
         array[slots] = rows

@@ -1,15 +1,16 @@
 """The contract of a task set: what a family of tasks has to say, and nothing about how it is driven.
 
-A family is written once, as *batched pure functions*: every array has a leading axis of slots (one slot is one
-running episode), so the same reward line serves one environment, fifty environments, and a replay batch that
-is being relabeled. :class:`qmp_envs.env.TaskSetEnv` and :class:`qmp_envs.vector.BatchedTaskSetEnv` are the two
-drivers.
+A family is written once, as *batched pure functions*: every array has a leading axis of slots (one slot is
+one running episode), so the same reward line serves one environment, fifty environments, and a replay batch
+that is being relabeled. :class:`qmp_envs.env.TaskSetEnv` and :class:`qmp_envs.vector.BatchedTaskSetEnv` are
+the two drivers.
 
 The life of an episode, in calls:
 
 1. ``draw_reset(generator)`` draws all random numbers of the reset;
 2. ``initial_state(task_ids, draws)`` turns them into positions and velocities;
-3. the physics is placed there, then ``initial_memory(state, task_ids, draws)`` sets up what the episode remembers;
+3. the physics is placed there, then ``initial_memory(state, task_ids, draws)`` sets up what the episode
+remembers;
 4. every step: ``control`` -> physics -> ``outcome`` -> ``observe``.
 """
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -26,8 +27,9 @@ from gymnasium import spaces
 
 from qmp_envs.physics import MujocoPhysics, Physics, State
 
-Memory = tuple[np.ndarray, ...]
-"""What an episode remembers besides its physics: a named tuple of arrays, each with a leading axis of slots."""
+Memory = Any
+"""What an episode remembers besides its physics: a named tuple of arrays, each with a leading axis of
+slots."""
 
 
 class Outcome(NamedTuple):
@@ -70,13 +72,14 @@ class TaskSet(ABC):
     dt: float
     """Seconds of simulated time per environment step."""
     models: tuple[mujoco.MjModel, ...] = ()
-    """The compiled models; most families have one, a family whose tasks differ in their body has one per task."""
+    """The compiled models, simulated and drawn; one per task where the tasks differ in their body."""
     model_of_task: np.ndarray
     """(tasks,) int64: index into ``models``."""
     cameras: tuple[str, ...] = ()
     """Named cameras for rendering; the first is the default."""
     relabel_columns: Mapping[str, tuple[int, ...]] = {}
-    """Extra replay columns, name -> shape per transition, from which ``reward`` recomputes any task's reward."""
+    """Extra replay columns, name -> shape per transition: what ``reward`` recomputes any task's reward
+    from."""
     noise_size: int = 0
     """Standard normal numbers per slot that ``observe`` gets for every observation."""
 
@@ -106,7 +109,8 @@ class TaskSet(ABC):
     # ---- physics -------------------------------------------------------------------------------------------
 
     def make_physics(self, task_ids: np.ndarray) -> Physics:
-        """The simulators of ``len(task_ids)`` slots. Families that are not MuJoCo models of ours override it."""
+        """The simulators of ``len(task_ids)`` slots. Families that are not MuJoCo models of ours override
+        it."""
         return MujocoPhysics(self.models, self.model_of_task, self.frame_skip, self.views, task_ids)
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
@@ -152,7 +156,8 @@ class TaskSet(ABC):
     def observe(
         self, state: State, memory: Memory, task_ids: np.ndarray, noise: np.ndarray | None
     ) -> np.ndarray:
-        """New array ``(slots, observation)``; ``noise`` is ``(slots, noise_size)`` or None if that is zero."""
+        """New array ``(slots, observation)``; ``noise`` is ``(slots, noise_size)`` or None if that is
+        zero."""
 
     # ---- relabeling ----------------------------------------------------------------------------------------
 
@@ -162,12 +167,9 @@ class TaskSet(ABC):
 
     # ---- drawing -------------------------------------------------------------------------------------------
 
-    def scene(self, task_id: int) -> mujoco.MjModel:
-        """The model to draw."""
-        return self.models[self.model_of_task[task_id]]
-
     def pose(self, data: mujoco.MjData, qpos: np.ndarray, memory: Memory, task_id: int) -> None:
-        """Write one slot's situation (``qpos`` ``(nq,)``, memory without slot axis) into a scene for drawing."""
+        """Write one slot's situation (``qpos`` ``(nq,)``, memory without slot axis) into a scene for
+        drawing."""
         data.qpos[:] = qpos
 
 

@@ -20,8 +20,8 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """All tasks of a task set, one or more slots each; slot ``i`` runs task ``i % num_tasks`` for good.
 
     Behaves, to the bit, like Gymnasium's ``SyncVectorEnv`` of single environments with autoreset in the same
-    step: where an episode ends, the observation returned is already the next episode's first one, and the ended
-    episode's last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``.
+    step: where an episode ends, the observation returned is already the next episode's first one, and the
+    ended episode's last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``.
 
     :param num_envs: a multiple of the number of tasks; 1 (Gymnasium's default) or None: one slot per task.
         With ``task``: the number of slots of that task.
@@ -66,9 +66,10 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
         self._limit = np.iinfo(np.int64).max if max_episode_steps is None else max_episode_steps
         self._elapsed: np.ndarray | None = None
-        self._observations = np.zeros(self.observation_space.shape, self.single_observation_space.dtype)
+        self._observations: np.ndarray = np.zeros(0)
         self.last_outcome: Outcome | None = None
-        """The outcome of the latest step, the ended episode's where one ended; a cheap substitute for infos."""
+        """The outcome of the latest step, the ended episode's where one ended; a cheap substitute for
+        infos."""
         self._everywhere = _fixed(np.ones(self.num_envs, bool))
         self._task_info = {
             "task_id": _fixed(self.task_ids.copy()),
@@ -130,7 +131,8 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         final_info = self._masked_infos(outcome, ended) | self._reset_infos(slots)
         observations[slots] = self._slots.start(slots)
         self._elapsed[slots] = 0
-        infos = {"final_obs": final_obs, "_final_obs": ended, "final_info": final_info, "_final_info": ended.copy()}
+        infos: dict[str, Any] = {"final_obs": final_obs, "_final_obs": ended}
+        infos |= {"final_info": final_info, "_final_info": ended.copy()}
         infos |= self._task_info
         if len(slots) < self.num_envs:
             infos |= self._masked_infos(outcome, ~ended)
@@ -167,8 +169,9 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         mask = (options or {}).get("reset_mask")
         if mask is None:
             return np.arange(self.num_envs)
-        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(f"reset_mask must be a bool array ({self.num_envs},) with a True in it, got {mask!r}.")
+        shaped = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (self.num_envs,)
+        if not shaped or not mask.any():
+            raise ValueError(f"reset_mask must be bool ({self.num_envs},) with a True in it, got {mask!r}.")
         return np.flatnonzero(mask)
 
     def _seed(self, slots: np.ndarray, seed: int | Sequence[int | None] | None) -> None:
@@ -182,13 +185,13 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             if seeds[slot] is not None or slot not in self._slots.generators:
                 self._slots.seed(slot, seeds[slot])
 
-    def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[Any, ...] | None:
         """One frame ``(height, width, 3)`` per slot."""
         if self._renderer is None:
             return None
         if self._elapsed is None:
             raise ResetNeeded("Call reset() before render().")
-        return tuple(self._renderer.draw(self._slots, slot) for slot in range(self.num_envs))  # type: ignore[misc]
+        return tuple(self._renderer.draw(self._slots, slot) for slot in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         if self._renderer is not None:

@@ -1,0 +1,241 @@
+"""Maze: a ball that is pushed through a maze, one route per task."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from qmp_envs.physics import MujocoPhysics, Physics, State
+from qmp_envs.rendering import asset
+from qmp_envs.task_set import Memory, Outcome, TaskSet, closest, one_model
+
+LAYOUTS: dict[str, tuple[str, ...]] = {  # "#" is a wall; the row is the first coordinate
+    "large": (
+        "############",
+        "#....#.....#",
+        "#.##.#.#.#.#",
+        "#......#...#",
+        "#.####.###.#",
+        "#..#.#.....#",
+        "##.#.#.#.###",
+        "#..#...#...#",
+        "############",
+    ),
+    "medium": (
+        "########",
+        "#..##..#",
+        "#..#...#",
+        "##...###",
+        "#..#...#",
+        "#.#..#.#",
+        "#...#..#",
+        "########",
+    ),
+    "umaze": ("#####", "#...#", "###.#", "#...#", "#####"),
+}
+LARGE_ROUTES = (  # (start, goal), the published ten tasks of the large maze
+    ((1, 3), (5, 8)),
+    ((1, 10), (2, 4)),
+    ((4, 1), (1, 7)),
+    ((7, 4), (4, 10)),
+    ((1, 3), (7, 4)),
+    ((1, 7), (7, 10)),
+    ((5, 4), (7, 9)),
+    ((7, 1), (2, 6)),
+    ((1, 2), (3, 10)),
+    ((7, 2), (6, 8)),
+)
+Route = tuple[tuple[int, int], tuple[int, int]]
+
+ORIGIN = 1.2  # m; world coordinate of position 0, so cell (i, j) is centered at position (i - 0.2, j - 0.2)
+GOAL_RADIUS = 0.5  # m; success at or below this distance
+MAX_SPEED = 5.0  # m/s per axis, enforced before every step
+POSITION_NOISE = 0.1  # m, uniform
+VELOCITY_NOISE = 0.1  # m/s, normal
+LEGACY_INVERSE_WEIGHT = 0.15915494309189535  # 1/kg, of the ball, as MuJoCo before 3.0 computed it
+
+
+class Maze(TaskSet):
+    """
+    ## Description
+    A ball of 4.19 kg is pushed through a maze seen from above, from a start to a goal; each task is one
+    route. The observation does not show the goal.
+
+    ## Action space
+    `Box(-1, 1, (2,), float32)`: force along the two axes, in 100 N. Actions outside are clipped.
+
+    ## Observation space
+    `Box(-inf, inf, (4,), float32)`: position (row, column; m) and velocity (m/s). With `task_one_hot=True`
+    the task is appended.
+
+    ## Rewards
+    exp(-d) - 1 with d the distance to the goal after the step (info term `distance`); with `sparse=True` 1
+    at the goal and 0 elsewhere (info term `goal`).
+
+    ## Starting state
+    The route's start + U(-0.1, 0.1) on both axes; velocity 0.1 N(0, 1).
+
+    ## Episode end
+    Terminates at the goal (d <= 0.5). Truncates after 600 steps of 0.01 s.
+
+    ## Success
+    `success` and `is_success`: at the goal.
+
+    ## Arguments
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `layout` | `"large"` | `"large"`, `"medium"`, `"umaze"`, or rows of `"#"` (wall) and `"."` (free) |
+    | `num_tasks` | 10 | how many routes: of the published ten (large maze), else long ones of the maze |
+    | `routes` | `None` | own routes, `((start, goal), ...)`, each a (row, column), instead |
+    | `sparse` | `False` | the sparse reward |
+    | `legacy_wall_contact` | `False` | wall contact as stiff as in MuJoCo before 3.0 |
+
+    ## Version history
+    * v0: physics, routes and reward of the released code, in MuJoCo 3.3.
+    """
+
+    name = "Maze"
+    horizon = 600
+    dt = 0.01
+    cameras = ("top", "tilted")
+    relabel_columns: Mapping[str, tuple[int, ...]] = {"position": (2,)}
+
+    def __init__(
+        self,
+        layout: str | Sequence[str] = "large",
+        num_tasks: int = 10,
+        routes: Sequence[Route] | None = None,
+        sparse: bool = False,
+        legacy_wall_contact: bool = False,
+    ) -> None:
+        self.sparse = sparse
+        rows = _rows(layout)
+        if routes is None:
+            published = rows == LAYOUTS["large"] and num_tasks <= len(LARGE_ROUTES)
+            routes = LARGE_ROUTES[:num_tasks] if published else long_routes(rows, num_tasks)
+        _check_routes(rows, routes)
+        self.task_names = tuple(f"route-{i}" for i in range(len(routes)))
+        self.starts = np.array([start for start, _ in routes], np.float64)  # (tasks, 2), m
+        self.goals = np.array([goal for _, goal in routes], np.float64)  # (tasks, 2), m
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+        model = _model(rows)
+        if legacy_wall_contact:
+            model.body_invweight0[model.body("ball").id, 0] = LEGACY_INVERSE_WEIGHT
+        self.models, self.model_of_task = one_model(model, len(routes))
+
+    def draw_reset(self, generator: np.random.Generator) -> np.ndarray:
+        return np.concatenate([generator.uniform(-1.0, 1.0, 2), generator.standard_normal(2)])
+
+    def initial_state(self, task_ids: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.starts[task_ids] + POSITION_NOISE * draws[:, :2], VELOCITY_NOISE * draws[:, 2:]
+
+    def control(
+        self, actions: np.ndarray, physics: Physics, memory: Memory, task_ids: np.ndarray
+    ) -> np.ndarray:
+        # The released code sets the clipped velocity in every step, clipped or not. That restarts the contact
+        # solver from the present state, which matters in the eighth digit after a wall was hit.
+        assert isinstance(physics, MujocoPhysics)
+        physics.set_velocity(np.minimum(np.maximum(physics.state.qvel, -MAX_SPEED), MAX_SPEED))
+        return actions
+
+    def outcome(
+        self, before: State, after: State, actions: np.ndarray, memory: Memory, task_ids: np.ndarray
+    ) -> tuple[Outcome, Memory]:
+        columns = {"position": after.qpos.copy()}
+        success = self._distance(after.qpos, task_ids) <= GOAL_RADIUS
+        reward = self.reward(columns, task_ids)
+        term = {"goal" if self.sparse else "distance": reward}
+        return Outcome(reward, success, success, success, None, term, columns), memory
+
+    def observe(
+        self, state: State, memory: Memory, task_ids: np.ndarray, noise: np.ndarray | None
+    ) -> np.ndarray:
+        return np.concatenate([state.qpos, state.qvel], axis=1, dtype=np.float32, casting="same_kind")
+
+    def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
+        distance = self._distance(columns["position"], task_ids)
+        return (distance <= GOAL_RADIUS).astype(np.float64) if self.sparse else np.exp(-distance) - 1.0
+
+    def pose(self, data: mujoco.MjData, qpos: np.ndarray, memory: Memory, task_id: int) -> None:
+        data.qpos[:] = qpos
+        data.mocap_pos[0, :2] = self.goals[task_id] + ORIGIN
+
+    def _distance(self, positions: np.ndarray, task_ids: np.ndarray) -> np.ndarray:
+        """Distance ``(batch,)`` of positions ``(batch, 2)`` to the goals of their tasks, m."""
+        return np.sqrt(np.square(positions - self.goals[task_ids]).sum(1))
+
+
+def long_routes(rows: Sequence[str], count: int) -> tuple[Route, ...]:
+    """``count`` routes, spread evenly over those that are at least half as long as the longest of the
+    maze."""
+    free = [(i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if cell == "."]
+    lengths = {(start, goal): steps for start in free for goal, steps in _steps_from(rows, start).items()}
+    longest = max(lengths.values(), default=0)
+    candidates = sorted(pair for pair, steps in lengths.items() if steps >= max(1, longest / 2))
+    if not 1 <= count <= len(candidates):
+        raise ValueError(f"num_tasks must be between 1 and {len(candidates)} in this maze, got {count}.")
+    return tuple(candidates[i * len(candidates) // count] for i in range(count))
+
+
+def _steps_from(rows: Sequence[str], start: tuple[int, int]) -> dict[tuple[int, int], int]:
+    """The least number of moves from a free cell to every free cell that can be reached."""
+    steps, queue = {start: 0}, deque([start])
+    while queue:
+        i, j = queue.popleft()
+        for cell in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+            if rows[cell[0]][cell[1]] == "." and cell not in steps:
+                steps[cell] = steps[i, j] + 1
+                queue.append(cell)
+    return steps
+
+
+def _rows(layout: str | Sequence[str]) -> tuple[str, ...]:
+    """The rows of a layout given by name or as rows."""
+    if isinstance(layout, str):
+        if layout not in LAYOUTS:
+            raise ValueError(
+                f"Unknown layout {layout!r}; did you mean {closest(layout, list(LAYOUTS))!r}? "
+                f"Layouts: {', '.join(LAYOUTS)}, or rows of '#' and '.'."
+            )
+        return LAYOUTS[layout]
+    rows = tuple(layout)
+    border = "".join([rows[0], rows[-1], *(row[0] + row[-1] for row in rows)]) if rows and all(rows) else "."
+    if len({len(row) for row in rows}) != 1 or set("".join(rows)) - set("#.") or set(border) != {"#"}:
+        raise ValueError(
+            f"A layout is rows of equal length of '#' and '.', with a border of '#'; got {layout!r}."
+        )
+    return rows
+
+
+def _check_routes(rows: Sequence[str], routes: Sequence[Route]) -> None:
+    for start, goal in routes:
+        for i, j in (start, goal):
+            if not (0 <= i < len(rows) and 0 <= j < len(rows[0]) and rows[i][j] == "."):
+                raise ValueError(f"A route must lead from a free cell to a free cell, got {start} to {goal}.")
+        if (goal[0], goal[1]) not in _steps_from(rows, (start[0], start[1])):
+            raise ValueError(f"No way leads from {start} to {goal} in this maze.")
+    if not routes:
+        raise ValueError("A maze needs at least one route.")
+
+
+def _model(rows: Sequence[str]) -> mujoco.MjModel:
+    """The maze's model: the ball and the floor of the asset, and one box per wall cell."""
+    spec = mujoco.MjSpec.from_file(asset("maze.xml"))
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(row):
+            if cell == "#":
+                name = f"wall_{i}_{j}"
+                spec.worldbody.add_geom(spec.find_default("wall"), name=name, pos=[i + 1.0, j + 1.0, 0.0])
+    height, width = len(rows), len(rows[0])
+    center = [(height + 1) / 2, (width + 1) / 2, 0.0]
+    spec.geom("floor").pos = [*center[:2], -0.1]
+    spec.geom("floor").size = [height / 2, width / 2, 0.25]
+    distance = 0.5 * max(height, width) / np.tan(np.radians(22.5)) + 1.0
+    spec.camera("top").pos = [*center[:2], distance]
+    spec.camera("tilted").pos = [center[0] + 0.8 * distance, center[1], 0.8 * distance]
+    return spec.compile()
