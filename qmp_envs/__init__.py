@@ -1,18 +1,22 @@
 """Task sets for multi-task reinforcement learning; importing this package registers the ``QMP/`` ids."""
 
 from qmp_envs.env import TaskSetEnv
+from qmp_envs.evaluation import Evaluation, evaluate, run_episodes
 from qmp_envs.registry import ids, make_task_set, register, task_names
 from qmp_envs.task_set import Outcome, TaskSet
 from qmp_envs.vector import BatchedTaskSetEnv
 
 __all__ = [
     "BatchedTaskSetEnv",
+    "Evaluation",
     "Outcome",
     "TaskSet",
     "TaskSetEnv",
+    "evaluate",
     "ids",
     "make_task_set",
     "register",
+    "run_episodes",
     "task_names",
 ]
 
