@@ -93,13 +93,16 @@ class Proposals:
         values = values.view(len(values), *blocks.shape[:3]).permute(1, 2, 0, 3)
         return self.layout.to_rows(values).transpose(0, 1)
 
-    def act(self, chosen: np.ndarray) -> th.Tensor:
-        """One sampled action of each slot's chosen candidate, in [-1, 1].
+    def act(self, chosen: np.ndarray, deterministic: bool = False) -> th.Tensor:
+        """One action of each slot's chosen candidate, in [-1, 1].
 
         :param chosen: index of the candidate, ``(slots,)``
+        :param deterministic: its mean action instead of a sample
         :return: ``(slots, act)``
         """
         noise = self._noise(len(chosen))
+        if deterministic:
+            noise.zero_()
         trained = np.where(chosen < self.n_tasks, chosen, self.tasks)
         if "_gaussians" in self.__dict__:
             rows, columns = th.arange(len(trained)), th.from_numpy(trained)

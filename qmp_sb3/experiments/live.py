@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -13,10 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from qmp_envs.evaluation import Evaluation
+from qmp_sb3.experiments.summary import COLUMNS, Summary, cell, summarize
 
 REFRESH_SECONDS = 0.5
 SPEED_WINDOW_SECONDS = 60.0
 """The speed shown is the mean over this long: warm-up and training differ by a factor."""
+
+TRAINING_COLUMNS = {
+    "rollout/{task}/ep_rew_mean": "training return",
+    "rollout/{task}/success_any": "training success",
+    "mixture/{task}/{task}": "own share",
+}
+"""Logged key: heading of the column."""
 
 
 class Display:
@@ -49,11 +57,9 @@ class PlainLines(Display):
         seconds = max(time.monotonic() - self.began, 1e-9)
         speed = (steps - self.first) / seconds
         left = clock((self.total - steps) / speed) if speed > 0 else "-"
-        self._line(
-            f"{steps:>10,} steps  return {mean(evaluation.returns):9.2f}  success {mean(evaluation.success_any):4.2f}"
-            f"  whole task {mean(evaluation.success_all):4.2f}  subgoals {mean(evaluation.stages):4.2f}"
-            f"  {speed:,.0f} steps/s  {left} left"
-        )
+        means = summarize(evaluation)["mean of tasks"]
+        figures = "  ".join(f"{COLUMNS[measure]} {value:.2f}" for measure, value in means.items())
+        self._line(f"{steps:>10,} steps  {figures}  {speed:,.0f} steps/s  {left} left")
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -65,9 +71,9 @@ class LiveTable(Display):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.values: Mapping[str, float] = {}
-        self.evaluation: Evaluation | None = None
+        self.summary: Summary = {}
         self.evaluated_at = 0
-        self.drawn = -np.inf
+        self.drawn = -math.inf
 
     def start(self, title: str, task_names: Sequence[str], total_steps: int, done_steps: int) -> None:
         self.title, self.task_names = title, task_names
@@ -94,7 +100,7 @@ class LiveTable(Display):
             self.live.update(self._picture(), refresh=True)
 
     def evaluated(self, steps: int, evaluation: Evaluation) -> None:
-        self.evaluation, self.evaluated_at, self.drawn = evaluation, steps, -np.inf
+        self.summary, self.evaluated_at, self.drawn = summarize(evaluation), steps, -math.inf
 
     def stop(self) -> None:
         self.live.stop()
@@ -103,61 +109,23 @@ class LiveTable(Display):
         return Group(self._table(), self.bar)
 
     def _table(self) -> Table:
-        at = f"evaluation at {self.evaluated_at:,}" if self.evaluation is not None else "no evaluation yet"
-        table = Table(title=f"{self.title}   [dim]{at}[/dim]", title_justify="left", expand=False)
+        at = f"evaluation at {self.evaluated_at:,}" if self.summary else "no evaluation yet"
+        table = Table(title=f"{self.title}   [dim]{at}[/dim]", title_justify="left")
         table.add_column("task")
-        for column in ("return", "success", "whole task", "subgoals", "training return", "training success", "own share"):
-            table.add_column(column, justify="right")
-        for row, name in enumerate(self.task_names):
-            table.add_row(name, *_evaluation_cells(self.evaluation, row), *self._training_cells(name))
+        for heading in (*COLUMNS.values(), *TRAINING_COLUMNS.values()):
+            table.add_column(heading, justify="right")
+        for name in self.task_names:
+            row = self.summary.get(name, {})
+            cells = [cell(measure, row.get(measure)) for measure in COLUMNS]
+            table.add_row(name, *cells, *self._training_cells(name))
         return table
 
     def _training_cells(self, name: str) -> list[str]:
-        keys = (f"rollout/{name}/ep_rew_mean", f"rollout/{name}/success_any", f"mixture/{name}/{name}")
-        values = [self.values.get(key, np.nan) for key in keys]
-        return [number(values[0], 1), share(values[1]), share(values[2])]
-
-
-def task_table(evaluation: Evaluation, title: str) -> Table:
-    """The result of an evaluation: one row per task and their mean."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("task")
-    for column in ("return", "length", "success", "whole task", "subgoals"):
-        table.add_column(column, justify="right")
-    for row, name in enumerate(evaluation.task_names):
-        table.add_row(name, *_evaluation_cells(evaluation, row, with_length=True))
-    table.add_section()
-    table.add_row("mean of tasks", *_evaluation_cells(evaluation, slice(None), with_length=True))
-    return table
-
-
-def _evaluation_cells(
-    evaluation: Evaluation | None, rows: int | slice, with_length: bool = False
-) -> list[str]:
-    if evaluation is None:
-        return [""] * (5 if with_length else 4)
-    cells = [number(mean(evaluation.returns[rows]), 1)]
-    if with_length:
-        cells.append(number(mean(evaluation.lengths[rows]), 0))
-    parts = (evaluation.success_any, evaluation.success_all, evaluation.stages)
-    return cells + [share(mean(part[rows])) for part in parts]
-
-
-def mean(values: np.ndarray) -> float:
-    """Mean of an array, NaN where the task set does not define the value."""
-    return float(np.asarray(values, dtype=np.float64).mean())
-
-
-def share(value: float) -> str:
-    """A share in percent, with the colour that its size deserves; ``-`` where it is undefined."""
-    if np.isnan(value):
-        return "-"
-    colour = "green" if value >= 0.9 else "yellow" if value >= 0.1 else "red"
-    return f"[{colour}]{value:.0%}[/{colour}]"
-
-
-def number(value: float, digits: int) -> str:
-    return "-" if np.isnan(value) else f"{value:,.{digits}f}"
+        keys = {key: key.format(task=name) for key in TRAINING_COLUMNS}
+        measures = ("return", "success_any", "own")
+        return [
+            cell(measure, self.values.get(keys[key])) for measure, key in zip(measures, keys, strict=True)
+        ]
 
 
 def clock(seconds: float) -> str:

@@ -15,7 +15,7 @@ PACKAGES = ("qmp-suite", "gymnasium", "mujoco", "numpy", "stable-baselines3", "t
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of each of :data:`PACKAGES` (``"source"`` where one is not installed as a package)."""
+    """Version of Python and of each of :data:`PACKAGES`; ``"source"`` where one is not installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> dict[str, str | bool] | None:
-    """Commit of the checkout that the code runs from, and whether it was edited; None for an installed package."""
+    """Commit of the checkout that the code runs from and whether it was edited; None without a checkout."""
     root = Path(qmp_envs.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None

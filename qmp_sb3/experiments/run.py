@@ -1,27 +1,26 @@
-"""One training run, from nothing or from its last checkpoint. Calling it again on a finished run does nothing."""
+"""One training run, from nothing or from its last checkpoint; a finished one is left alone."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
-from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 import qmp_envs
-from qmp_envs.evaluation import Evaluation
 from qmp_envs.registry import entry
 from qmp_sb3 import MultiTaskSAC, make_multitask_vec_env, presets
 from qmp_sb3.evaluation import MultiTaskEvalCallback
-from qmp_sb3.experiments.live import Display, mean
+from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.provenance import git_revision, machine, versions
 from qmp_sb3.experiments.run_directory import Checkpoint, RunDirectory, replace
 from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.experiments.summary import Summary, summarize
+from qmp_sb3.experiments.supervisor import NewestValues, Supervisor
 
 EVALUATION_SEED_OFFSET = 1_000_003
 """Evaluation episodes are drawn from other seeds than training episodes."""
@@ -34,7 +33,8 @@ class RunStatus:
     finished: bool
     steps: int
     seconds: float
-    evaluation: Evaluation | None
+    summary: Summary
+    """Of the last evaluation; empty where the run is not finished."""
 
 
 def run(
@@ -45,8 +45,8 @@ def run(
 ) -> RunStatus:
     """Bring the run ``spec`` in the folder ``path`` to its end.
 
-    A new folder is filled; a folder with an unfinished run of the same spec goes on from its newest whole checkpoint;
-    a finished one is left alone.
+    A new folder is filled; in a folder with an unfinished run of the same spec, that goes on from its newest
+    whole checkpoint; a finished one is left alone.
 
     :param spec: what to train
     :param path: the run directory
@@ -54,19 +54,30 @@ def run(
     :param should_stop: asked before every rollout; True saves a checkpoint and returns
     :raises ValueError: before anything is written, if the spec or the folder is not usable
     """
+    return train(prepare(spec, path), display, should_stop)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can begin or go on: all is checked, nothing is written. A finished run has no model here."""
+
+    spec: RunSpec
+    directory: RunDirectory
+    model: MultiTaskSAC | None
+    checkpoint: Checkpoint | None
+
+
+def prepare(spec: RunSpec, path: str | os.PathLike[str]) -> Prepared:
+    """Check a run and its folder, and make or load the model; the errors of :func:`run` come from here."""
     directory = RunDirectory(path)
     refuse_other_content(directory, spec)
-    result = directory.result()
-    if result is not None:
-        return RunStatus(True, result["steps"], result["seconds"], None)
-
+    if directory.result() is not None:
+        return Prepared(spec, directory, None, None)
     model = make_model(spec)
     checkpoint = directory.latest_checkpoint()
     if checkpoint is not None:
         model = restore(model, checkpoint)
-    if not directory.is_run:
-        directory.write_config(describe(spec))
-    return _train(spec, directory, model, checkpoint, display or Display(), should_stop)
+    return Prepared(spec, directory, model, checkpoint)
 
 
 def extend(path: str | os.PathLike[str], steps: int) -> RunSpec:
@@ -92,13 +103,15 @@ def refuse_other_content(directory: RunDirectory, spec: RunSpec) -> None:
         stored = RunSpec.from_dict(directory.config()["run"])
         different = [key for key, value in stored.to_dict().items() if spec.to_dict()[key] != value]
         if different:
-            raise ValueError(f"{directory.path} holds another run: {', '.join(different)} differ; choose another folder")
+            raise ValueError(
+                f"{directory.path} holds another run ({', '.join(different)}); choose another folder"
+            )
     elif not directory.is_free:
         raise ValueError(f"{directory.path} is not empty and holds no run; choose another folder")
 
 
 def make_model(spec: RunSpec) -> MultiTaskSAC:
-    """The untrained model of a run, with its training environments; raises ValueError for an unusable spec."""
+    """The untrained model of a run with its training environments; ValueError for an unusable spec."""
     entry(spec.env)
     family, copies = split_env_options(spec.env_options)
     env = make_multitask_vec_env(spec.env, envs_per_task=copies, seed=spec.seed, **family)
@@ -109,6 +122,19 @@ def split_env_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """The family's options, and the number of training environments per task."""
     family = dict(options)
     return family, int(family.pop("envs_per_task", 1))
+
+
+def make_evaluation(spec: RunSpec, directory: RunDirectory) -> MultiTaskEvalCallback:
+    """The evaluation of a run; it goes on with the ``evaluations.npz`` that is there."""
+    return MultiTaskEvalCallback(
+        spec.env,
+        eval_freq=spec.eval_every,
+        n_eval_episodes=spec.eval_episodes,
+        log_path=directory.path,
+        best_model_save_path=directory.path,
+        seed=EVALUATION_SEED_OFFSET + spec.seed,
+        env_kwargs=split_env_options(spec.env_options)[0],
+    )
 
 
 def restore(model: MultiTaskSAC, checkpoint: Checkpoint) -> MultiTaskSAC:
@@ -132,96 +158,57 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _train(
-    spec: RunSpec,
-    directory: RunDirectory,
-    model: MultiTaskSAC,
-    checkpoint: Checkpoint | None,
-    display: Display,
-    should_stop: Callable[[], bool],
+def train(
+    prepared: Prepared, display: Display | None = None, should_stop: Callable[[], bool] = bool
 ) -> RunStatus:
-    newest = NewestValues()
+    """Train a prepared run to its end, or until it is to stop."""
+    spec, directory, model = prepared.spec, prepared.directory, prepared.model
+    display = display or Display()
+    if model is None:
+        return status_of(directory)
+    if not directory.is_run:
+        directory.write_config(describe(spec))
+    newest, done = NewestValues(), model.num_timesteps
     folder = str(directory.path)
     model.set_logger(Logger(folder, [TensorBoardOutputFormat(folder), newest]))
-    evaluate = make_evaluation(spec, directory, checkpoint)
-    supervise = Supervisor(spec, directory, checkpoint, evaluate, display, newest, should_stop)
-    done = model.num_timesteps
+    evaluate = make_evaluation(spec, directory)
+    supervise = Supervisor(spec, directory, prepared.checkpoint, evaluate, display, newest, should_stop)
     display.start(f"{spec.method} on {spec.env}, seed {spec.seed}", model.task_names, spec.steps, done)
     try:
         if done < spec.steps:
             model.learn(spec.steps - done, CallbackList([evaluate, supervise]), reset_num_timesteps=False)
-        supervise.save_checkpoint()
+        if supervise.stopped:
+            return RunStatus(False, supervise.saved_at, supervise.seconds, {})
+        supervise.finish()
     finally:
         display.stop()
         model.logger.close()
-    if supervise.stopped:
-        return RunStatus(False, model.num_timesteps, supervise.seconds, evaluate.last)
     replace(directory.final_model, model.save)
     assert evaluate.last is not None
-    directory.write_result(_result(spec, model.num_timesteps, supervise.seconds, evaluate.last))
-    return RunStatus(True, model.num_timesteps, supervise.seconds, evaluate.last)
+    directory.write_result(
+        {
+            "run": spec.to_dict(),
+            "steps": model.num_timesteps,
+            "seconds": round(supervise.seconds, 1),
+            "tasks": summarize(evaluate.last),
+        }
+    )
+    return status_of(directory)
 
 
-class NewestValues(KVWriter):
-    """A log writer that remembers the newest value of every key."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        self.values.update((key, float(value)) for key, value in key_values.items() if np.isscalar(value))
-
-    def close(self) -> None:
-        pass
+def status_of(directory: RunDirectory) -> RunStatus:
+    """The status of a finished run, from its result file."""
+    result = directory.result()
+    assert result is not None
+    return RunStatus(True, result["steps"], result["seconds"], result["tasks"])
 
 
-class Supervisor(BaseCallback):
-    """Between rollouts, where a run can be cut: checkpoints, progress, and the wish to stop."""
-
-    def __init__(
-        self,
-        spec: RunSpec,
-        directory: RunDirectory,
-        checkpoint: Checkpoint | None,
-        evaluate: MultiTaskEvalCallback,
-        display: Display,
-        newest: NewestValues,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        super().__init__()
-        self.spec, self.directory, self.evaluate = spec, directory, evaluate
-        self.display, self.newest, self.should_stop = display, newest, should_stop
-        self.stopped = False
-        self._seconds_before = checkpoint.seconds if checkpoint is not None else 0.0
-        self._began = time.monotonic()
-        self._saved_at = checkpoint.steps if checkpoint is not None else 0
-        self._shown: Evaluation | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the whole run so far."""
-        return self._seconds_before + time.monotonic() - self._began
-
-    def save_checkpoint(self) -> None:
-        """Save where the model stands, unless that has been done."""
-        assert self.model is not None
-        steps = self.model.num_timesteps
-        if steps != self._saved_at:
-            self.directory.save_checkpoint(steps, self.seconds, self.model.save, self.model.save_replay_buffer)
-            self._saved_at = steps
-
-    def _on_rollout_start(self) -> None:
-        every = self.spec.checkpoint_every
-        if self.num_timesteps // every > self._saved_at // every:
-            self.save_checkpoint()
-        self.stopped = self.should_stop()
-
-    def _on_step(self) -> bool:
-        self._show()
-        return not self.stopped
-
-    def _show(self) -> None:
-        if self.evaluate.last is not self._shown:
-            self._shown = self.evaluate.last
-            self.display.evaluated(self.num_timesteps, self.evaluate.last)
-        self.display.progress(self.num_timesteps, self.newest.values)
+def _plain(value: Any) -> Any:
+    """``value`` with containers and numbers that YAML knows; anything else as its text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

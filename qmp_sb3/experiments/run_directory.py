@@ -1,4 +1,4 @@
-"""The files of one run. Each is written beside its place and renamed into it, so a reader never sees half of one.
+"""The files of one run. Each is written beside its place and then renamed: nobody ever reads half of one.
 
 ::
 
@@ -86,7 +86,11 @@ class RunDirectory:
         (self.path / "result.json").unlink(missing_ok=True)
 
     def save_checkpoint(
-        self, steps: int, seconds: float, save_model: Callable[[Path], Any], save_replay: Callable[[Path], Any]
+        self,
+        steps: int,
+        seconds: float,
+        save_model: Callable[[Path], Any],
+        save_replay: Callable[[Path], Any],
     ) -> Checkpoint:
         """Write a checkpoint, then drop all but the newest :data:`KEPT_CHECKPOINTS`.
 
@@ -114,7 +118,9 @@ class RunDirectory:
         """The newest checkpoint whose files are whole, None where there is none."""
         for folder in self._checkpoint_folders():
             note = _read_json(folder / "checkpoint.json")
-            if note is not None and all(_digest(folder / name) == digest for name, digest in note["sha256"].items()):
+            if note is not None and all(
+                _digest(folder / name) == digest for name, digest in note["sha256"].items()
+            ):
                 return Checkpoint(folder, note["steps"], note["seconds"])
         return None
 

@@ -22,6 +22,7 @@ class RunSpec:
     :param seed: seed of the model and of its training environments
     :param preset: named set of hyper-parameters (``fast``, ``official``, ``paper``)
     :param overrides: constructor keywords that replace the preset's, ``policy_kwargs.net_arch`` with its dot
+    :param env_options: options of the task set, and ``envs_per_task``
     :param eval_every: steps between two evaluations
     :param eval_episodes: evaluation episodes per task
     :param checkpoint_every: steps between two checkpoints
@@ -33,6 +34,7 @@ class RunSpec:
     seed: int = 0
     preset: str = "fast"
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    env_options: Mapping[str, Any] = field(default_factory=dict)
     eval_every: int = 25_000
     eval_episodes: int = 10
     checkpoint_every: int = 100_000
@@ -46,7 +48,7 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON."""
-        return {**asdict(self), "overrides": dict(self.overrides)}
+        return {**asdict(self), "overrides": dict(self.overrides), "env_options": dict(self.env_options)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
@@ -58,7 +60,7 @@ class RunSpec:
         return cls(**values)
 
     def directory_name(self, versions: Mapping[str, str]) -> str:
-        """A name made from the content: equal runs share it, any other choice or version of a package changes it.
+        """A name made from the content: equal runs share it, another choice or package version changes it.
 
         :param versions: package versions that the numbers depend on
         """

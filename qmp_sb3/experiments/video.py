@@ -25,7 +25,7 @@ def film(
     seed: int = 0,
     **env_options: Any,
 ) -> int:
-    """Film one episode of each task, the tasks beside one another; a task that ends early shows its last frame.
+    """Film one episode of each task, side by side; a task that ends early shows its last frame.
 
     :param env_id: id of the task set
     :param tasks: indices of the tasks to film
@@ -50,7 +50,7 @@ def film(
 
 
 def tile(episodes: Sequence[np.ndarray]) -> np.ndarray:
-    """Films ``(frames, height, width, 3)`` of one size but any length as one film, in a grid as square as possible."""
+    """Films ``(frames, height, width, 3)`` of one size and any length as one, in a nearly square grid."""
     length = max(len(episode) for episode in episodes)
     columns = int(np.ceil(np.sqrt(len(episodes))))
     rows = -(-len(episodes) // columns)
@@ -72,7 +72,9 @@ def write(out: Path, frames: np.ndarray, rate: int) -> None:
     if out.suffix == ".gif":
         replace(out, lambda part: imageio.imwrite(part, frames, duration=1000 / rate, loop=0))
     else:
-        replace(out, lambda part: imageio.imwrite(part, frames, fps=rate, codec="libx264", macro_block_size=2))
+        replace(
+            out, lambda part: imageio.imwrite(part, frames, fps=rate, codec="libx264", macro_block_size=2)
+        )
 
 
 def check_format(out: Path) -> None:

@@ -1,0 +1,170 @@
+"""The table of methods: a name, the parts it picks, and where its hyper-parameters stand."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+
+import qmp_envs
+from qmp_sb3.checks import closest, one_of
+from qmp_sb3.multitask_sac import MultiTaskSAC
+from qmp_sb3.policies import MultiTaskPolicy
+from qmp_sb3.qmp import QMP
+from qmp_sb3.vec_env import MultiTaskVecEnv, make_multitask_vec_env
+
+PRESETS = {
+    "fast": "ours, measured; the default",
+    "official": "the released code of the paper",
+    "paper": "the paper's table 4",
+}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    :param name: as the command line takes it
+    :param summary: one line
+    :param source: paper section
+    :param parts: constructor arguments that make the method what it is; all others are hyper-parameters
+    :param algorithm: the class
+    """
+
+    name: str
+    summary: str
+    source: str
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    algorithm: type[MultiTaskSAC] = QMP
+
+
+_METHODS = (
+    Method("no-sharing", "one SAC per task", "QMP, section 6", {"behavior": "self"}, MultiTaskSAC),
+    Method("qmp", "each task's Q-function picks the policy that acts", "QMP, definition 4.2", {"behavior": "argmax(q)"}),
+    Method("qmp-uniform", "every task policy acts alike often", "QMP, section 6.3", {"behavior": "uniform"}),
+    Method("qmp-domain", "a hand-set mixture of tasks that share a segment", "QMP, appendix F", {"behavior": "domain"}),
+    Method("qmp-softmax", "policies act with probability exp(Q / T)", "QMP, appendix G.1", {"behavior": "softmax(1.0, q)"}),
+    Method("qmp-sampled", "the switch scores 10 sampled actions", "QMP, appendix G.2", {"behavior": "argmax(q(samples=10))"}),
+    Method("qmp-entropy", "the switch adds the entropy bonus", "QMP, equation 3", {"behavior": "argmax(q(entropy=True))"}),
+    Method("qmp-hold", "the switch decides every H steps", "QMP, appendix E.6", {"behavior": "hold(10, argmax(q))"}),
+)
+
+
+def methods() -> dict[str, Method]:
+    """Every method by name."""
+    return {method.name: method for method in _METHODS}
+
+
+def method(name: str) -> Method:
+    """The row of a method.
+
+    :raises ValueError: naming the closest method
+    """
+    return methods()[one_of("method", name, methods())]
+
+
+@cache
+def _document(name: str) -> dict[str, Any]:
+    text = resources.files("qmp_sb3").joinpath("hyperparameters", f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text) or {}
+
+
+def _sourced(name: str, env_id: str, preset: str) -> dict[str, list]:
+    """``argument -> [value, source]``: the base method's, then those for any id, then those of this id."""
+    document = _document(name)
+    inherited = _sourced(document["base"], env_id, preset) if "base" in document else {}
+    return inherited | document.get("any", {}) | document.get(env_id, {}).get(preset, {})
+
+
+def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any, str]]:
+    """Every hyper-parameter with its value and where the value comes from.
+
+    :raises ValueError: if the method, the id or the preset is unknown
+    """
+    method(name)
+    one_of("preset", preset, PRESETS)
+    known = [key for key in _document("no-sharing") if key.startswith("QMP/")]
+    if env_id not in known:
+        raise ValueError(f"there are no hyper-parameters for {env_id!r}; {closest(env_id, known)}")
+    available = [key for key in _document("no-sharing")[env_id] if key in PRESETS]
+    if preset not in available:
+        raise ValueError(f"{env_id} has no preset {preset!r}; it has {', '.join(available)}")
+    return {argument: (value, source) for argument, (value, source) in _sourced(name, env_id, preset).items()}
+
+
+def settings(name: str, env_id: str, preset: str = "fast") -> dict[str, Any]:
+    """Constructor arguments of a method for an id: its parts, then the hyper-parameters of a preset."""
+    arguments = {argument: value for argument, (value, _) in sources(name, env_id, preset).items()}
+    return _nested(dict(method(name).parts) | arguments)
+
+
+def default_steps(env_id: str) -> int:
+    """Environment steps, all tasks together, that ``qmp train`` runs unless told otherwise."""
+    document = _document("no-sharing")
+    return int(document[env_id]["steps"][0]) if env_id in document else 1_000_000
+
+
+def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -> MultiTaskSAC:
+    """A model ready to learn.
+
+    :param name: method
+    :param env: id of a task set, or an environment made from one
+    :param preset: set of hyper-parameters
+    :param overrides: constructor arguments; ``policy_kwargs.x`` for the policy's, ``env_kwargs.x`` for options of the
+        environment if it is given by id
+    :raises ValueError: if a name is unknown, with the closest known one
+    """
+    env_id = env if isinstance(env, str) else _id_of(env)
+    check_overrides(overrides)
+    arguments = settings(name, env_id, preset)
+    changes = _nested(overrides)
+    env_kwargs = changes.pop("env_kwargs", {})
+    arguments["policy_kwargs"] = arguments.get("policy_kwargs", {}) | changes.pop("policy_kwargs", {})
+    if isinstance(arguments["policy_kwargs"].get("activation_fn"), str):
+        activation = one_of("activation_fn", arguments["policy_kwargs"]["activation_fn"], ACTIVATIONS)
+        arguments["policy_kwargs"]["activation_fn"] = ACTIVATIONS[activation]
+    vec_env = make_multitask_vec_env(env, **env_kwargs) if isinstance(env, str) else env
+    return method(name).algorithm("MlpPolicy", vec_env, **(arguments | changes))
+
+
+def check_overrides(overrides: Mapping[str, Any]) -> None:
+    """Raise a ValueError naming the closest argument if one is unknown."""
+    known = [name for name in inspect.signature(MultiTaskSAC).parameters if not name.startswith("_")]
+    policy = [f"policy_kwargs.{name}" for name in inspect.signature(MultiTaskPolicy).parameters]
+    for name in overrides:
+        if name not in (*known, *policy, "env_kwargs") and not name.startswith("env_kwargs."):
+            raise ValueError(f"unknown option {name!r}; {closest(name, [*known, *policy])}")
+
+
+def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in dotted.items():
+        outer, _, inner = key.partition(".")
+        if inner:
+            nested.setdefault(outer, {})[inner] = value
+        elif isinstance(value, Mapping) and isinstance(nested.get(outer), dict):
+            nested[outer] = nested[outer] | dict(value)
+        else:
+            nested[outer] = value
+    return nested
+
+
+def _id_of(env: VecEnv) -> str:
+    base = env.unwrapped
+    spec = getattr(base.envs, "spec", None) if isinstance(base, MultiTaskVecEnv) else None
+    if spec is None:
+        raise ValueError("the environment does not tell its id; give presets.make the id itself")
+    return spec.id
+
+
+def known_ids() -> tuple[str, ...]:
+    """Ids that have hyper-parameters."""
+    return tuple(id for id in qmp_envs.ids() if id in _document("no-sharing"))
