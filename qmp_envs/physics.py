@@ -101,7 +101,7 @@ class MujocoPhysics:
             step(model, data, substeps)
         before, now = self._moments
         now.read(self._sources)
-        if np.concatenate(self._warnings).any():
+        if np.count_nonzero(np.concatenate(self._warnings)):
             self._fail(before, now)
         else:
             now.state.failed.fill(False)

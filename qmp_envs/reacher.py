@@ -35,6 +35,8 @@ ACTION_COST = 0.01  # times the summed square of the action
 VELOCITY_COST = 1e-3  # times the mean absolute joint velocity, rad/s
 ACCELERATION_COST = 1e-5  # times the mean absolute joint acceleration, rad/s^2
 FAILURE_COST = 100.0  # once, when the simulator gives up
+_VELOCITY_WEIGHTS = np.full(6, -VELOCITY_COST / 6)
+_ACCELERATION_WEIGHTS = np.full(6, -ACCELERATION_COST / 6)
 
 POSITION_NOISE = 0.01  # rad, uniform
 VELOCITY_NOISE = 0.001  # rad/s, uniform
@@ -148,17 +150,18 @@ class MultistageReacher(TaskSet):
         self.subgoals = SUBGOALS.copy()
 
         # One row per task.
-        self._distance_weight = np.array([1.0, 1.0, 1.0, 0.0, 1.0])
-        self._stage_cost = np.array([STAGE_COST, 0.0, STAGE_COST, STAGE_COST, 0.0])
+        self._distance_weight = np.array([-1.0, -1.0, -1.0, 0.0, -1.0])
+        stage_cost = np.array([STAGE_COST, 0.0, STAGE_COST, STAGE_COST, 0.0])
         self._bonus = np.array([0.0, SUBGOAL_BONUS, 0.0, 0.0, 0.0])
         self._shift = np.array([0.0, SHIFT, 0.0, 0.0, 0.0])
         self._hits_per_stage = np.array([1, 1, 1, 1, STEPS_PER_STAY_STAGE])
         if paper_bonus is not None:
-            self._stage_cost[[0, 2]], self._bonus[[0, 2]] = 0.0, paper_bonus
+            stage_cost[[0, 2]], self._bonus[[0, 2]] = 0.0, paper_bonus
         if paper_sparse:
-            self._stage_cost[3], self._bonus[3] = 0.0, 1.0
+            stage_cost[3], self._bonus[3] = 0.0, 1.0
         if official_eval_quirk:
-            self._stage_cost[STAY], self._hits_per_stage[STAY] = STAGE_COST, 1
+            stage_cost[STAY], self._hits_per_stage[STAY] = STAGE_COST, 1
+        self._stage_reward = -stage_cost[:, None] * np.arange(STAGES, -1, -1)  # (tasks, stages completed)
         self._one_hot = np.eye(STAGES, dtype=np.float32)[[0, 1, 2, 2]]  # by stages completed
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
@@ -180,16 +183,16 @@ class MultistageReacher(TaskSet):
     ) -> tuple[Outcome, ReacherMemory]:
         distance = _length(after.hand - memory.goal)
         success = distance < TOUCH_DISTANCE
-        hits = memory.hits + success
-        stage = np.minimum(hits // self._hits_per_stage[task_ids], STAGES)
-        goal = memory.goal
-        if success.any():
+        hits, stage, goal = memory.hits, memory.stage, memory.goal
+        if np.count_nonzero(success):
+            hits = hits + success
+            stage = np.minimum(hits // self._hits_per_stage[task_ids], STAGES)
             goal = memory.subgoals[np.arange(len(stage)), np.minimum(stage, STAGES - 1)]
 
         control = (
-            ACTION_COST * np.square(actions).sum(1)
-            + (VELOCITY_COST / 6) * np.abs(after.qvel).sum(1)
-            + (ACCELERATION_COST / 6) * np.abs(after.qacc).sum(1)
+            np.vecdot(np.abs(after.qvel), _VELOCITY_WEIGHTS)
+            + np.vecdot(np.abs(after.qacc), _ACCELERATION_WEIGHTS)
+            - ACTION_COST * np.vecdot(actions, actions)
         )
         terms = self._terms(distance, success, stage, control, after.failed, task_ids)
         complete = stage == STAGES
@@ -208,7 +211,8 @@ class MultistageReacher(TaskSet):
                 "failed": after.failed.copy(),
             },
         )
-        return outcome, memory._replace(hits=hits, stage=stage, shown=memory.stage, goal=goal)
+        shown = memory.stage
+        return outcome, ReacherMemory(hits, stage, shown, goal, memory.subgoals, memory.start_hand)
 
     def _terms(
         self,
@@ -221,9 +225,9 @@ class MultistageReacher(TaskSet):
     ) -> dict[str, np.ndarray]:
         """The reward terms ``(batch,)``; ``stage`` is the one after the step."""
         return {
-            "distance": -self._distance_weight[task_ids] * distance,
-            "stage": self._bonus[task_ids] * success - self._stage_cost[task_ids] * (STAGES - stage),
-            "control": -control,
+            "distance": self._distance_weight[task_ids] * distance,
+            "stage": self._stage_reward[task_ids, stage] + self._bonus[task_ids] * success,
+            "control": control,
             "shift": self._shift[task_ids],
             "failure": -FAILURE_COST * failed,
         }
@@ -259,7 +263,7 @@ class MultistageReacher(TaskSet):
 
 def _length(vectors: np.ndarray) -> np.ndarray:
     """Lengths ``(batch,)`` of vectors ``(batch, 3)``."""
-    return np.sqrt(np.square(vectors).sum(1))
+    return np.sqrt(np.vecdot(vectors, vectors))
 
 
 def _total(terms: Mapping[str, np.ndarray]) -> np.ndarray:

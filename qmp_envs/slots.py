@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,7 +93,7 @@ class Slots:
                 f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}."
             )
         actions = np.minimum(np.maximum(actions, self._low), self._high)
-        if np.isnan(np.vdot(actions, actions)):
+        if math.isnan(np.vdot(actions, actions)):
             rows = np.flatnonzero(np.isnan(actions).any(axis=1))
             raise ValueError(f"The action contains NaN (slots {rows.tolist()}): {actions[rows].tolist()}.")
         return actions

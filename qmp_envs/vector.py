@@ -113,7 +113,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         terminated = outcome.terminated
         truncated = self._elapsed >= self._limit
         ended = terminated | truncated
-        if ended.any():
+        if np.count_nonzero(ended):
             infos = self._autoreset(observations, outcome, np.flatnonzero(ended))
         else:
             infos = self._infos(outcome)
@@ -143,7 +143,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         infos = dict(self._task_info)
         for name, values in _named(outcome):
             infos[name] = values
-            infos[f"_{name}"] = self._everywhere
+            infos["_" + name] = self._everywhere
         return infos
 
     def _masked_infos(self, outcome: Outcome, mask: np.ndarray) -> dict[str, Any]:
@@ -214,11 +214,13 @@ def _assign(task_set: TaskSet, num_envs: int | None, task: int | str | None) -> 
 
 def _named(outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """The arrays of an outcome under the names that info gives them."""
-    named = [(f"reward_{term}", values) for term, values in outcome.terms.items()]
-    for name in ("success", "is_success", "stages_completed"):
-        values = getattr(outcome, name)
-        if values is not None:
-            named.append((name, values))
+    named = [("reward_" + term, values) for term, values in outcome.terms.items()]
+    if outcome.success is not None:
+        named.append(("success", outcome.success))
+    if outcome.is_success is not None:
+        named.append(("is_success", outcome.is_success))
+    if outcome.stages_completed is not None:
+        named.append(("stages_completed", outcome.stages_completed))
     return named
 
 
