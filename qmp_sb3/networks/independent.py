@@ -12,13 +12,6 @@ from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.networks.task_module import TaskModule
 
 
-def _stacked_linear(inputs: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.Tensor:
-    """``(networks, batch, in)`` through weights ``(networks, in, out)`` and biases ``(networks, 1, out)``."""
-    if weight.shape[-1] == 1:  # a batched product with one column runs five times slower than this sum
-        return (inputs * weight.mT).sum(dim=-1, keepdim=True) + bias
-    return th.baddbmm(bias, inputs, weight)
-
-
 class IndependentMLP(TaskModule):
     """``copies x n_tasks`` separate perceptrons whose weights are stacked, copy-major, as ``(copies * tasks, in, out)``.
 
@@ -64,7 +57,7 @@ class IndependentMLP(TaskModule):
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if tasks is not None or copies < self.copies:
                 weight, bias = (self._select(parameter, tasks, copies) for parameter in (weight, bias))
-            hidden = _stacked_linear(hidden, weight, bias)
+            hidden = th.baddbmm(bias, hidden, weight)  # (copies * tasks, batch, width)
             if layer < last:
                 hidden = self.activation(hidden)
         return hidden.view(copies, -1, *hidden.shape[1:])
