@@ -59,8 +59,8 @@ def parser() -> Parser:
         help="train a method on a task set",
         usage="qmp train --env ID --method NAME [options] [key=value ...]\n"
         "       qmp train --resume RUN_DIR [--steps N]",
-        epilog="key=value replaces a hyper-parameter, a keyword of the algorithm such as learning_rate=1e-3 or "
-        "policy_kwargs.net_arch=[256,256]; env.key=value is an option of the task set, or env.envs_per_task.",
+        epilog="key=value replaces a hyper-parameter: a keyword of the algorithm such as learning_rate=1e-3, "
+        "policy_kwargs.net_arch=[256,256], env_kwargs.envs_per_task=4 or another option of the task set.",
         allow_abbrev=False,
     )
     one.add_argument("--env", metavar="ID", help="task set, e.g. QMP/MultistageReacher-v0")
@@ -169,9 +169,12 @@ def list_(options: argparse.Namespace) -> int:
         print(json.dumps(catalog.as_dict(), indent=2))
         return 0
     console = Console()
-    table = Table("task set", "tasks", "what it is", title="Task sets", title_justify="left")
+    table = Table(title="Task sets", title_justify="left")
+    table.add_column("task set", no_wrap=True)
+    table.add_column("what it is")
+    table.add_column("tasks")
     for line in catalog.task_sets():
-        table.add_row(line.id, ", ".join(line.tasks), line.summary)
+        table.add_row(line.id, line.summary, f"{len(line.tasks)}: {', '.join(line.tasks)}")
     console.print(table)
     table = Table("method", "what it is", title="Methods", title_justify="left")
     for method in catalog.methods():
@@ -224,12 +227,8 @@ def _new(options: argparse.Namespace) -> tuple[Any, Path]:
         "eval_episodes": options.eval_episodes,
         "checkpoint_every": options.checkpoint_every,
     }
-    own: dict[str, Any] = {}
-    family: dict[str, Any] = {}
-    for key, value in options.overrides.items():
-        (family if key.startswith("env.") else own)[key.removeprefix("env.")] = value
     given = {key: value for key, value in choices.items() if value is not None}
-    spec = RunSpec(options.env, options.method, steps, overrides=own, env_options=family, **given)
+    spec = RunSpec(options.env, options.method, steps, overrides=options.overrides, **given)
     path = Path(options.out or Path("runs") / spec.directory_name(versions()))
     if RunDirectory(path).is_run:
         raise UsageError(
@@ -308,10 +307,10 @@ def watch(options: argparse.Namespace) -> int:
 
 @contextmanager
 def usage_errors(command: str) -> Iterator[None]:
-    """Turn what the library says about a wrong value into the command's one line."""
+    """Turn what the libraries say about a wrong value (SB3 by assertions) into the command's one line."""
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, AssertionError, OSError) as error:
         message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(f"{command}: {' '.join(message.split())}") from error
 

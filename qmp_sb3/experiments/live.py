@@ -19,6 +19,7 @@ REFRESH_SECONDS = 0.5
 SPEED_WINDOW_SECONDS = 60.0
 """The speed shown is the mean over this long: warm-up and training differ by a factor."""
 
+LIVE_MEASURES = tuple(measure for measure in COLUMNS if measure != "length")
 TRAINING_COLUMNS = {
     "rollout/{task}/ep_rew_mean": "training return",
     "rollout/{task}/success_any": "training success",
@@ -112,11 +113,11 @@ class LiveTable(Display):
         at = f"evaluation at {self.evaluated_at:,}" if self.summary else "no evaluation yet"
         table = Table(title=f"{self.title}   [dim]{at}[/dim]", title_justify="left")
         table.add_column("task")
-        for heading in (*COLUMNS.values(), *TRAINING_COLUMNS.values()):
+        for heading in (*(COLUMNS[measure] for measure in LIVE_MEASURES), *TRAINING_COLUMNS.values()):
             table.add_column(heading, justify="right")
         for name in self.task_names:
             row = self.summary.get(name, {})
-            cells = [cell(measure, row.get(measure)) for measure in COLUMNS]
+            cells = [cell(measure, row.get(measure)) for measure in LIVE_MEASURES]
             table.add_row(name, *cells, *self._training_cells(name))
         return table
 

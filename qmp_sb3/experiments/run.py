@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 import qmp_envs
 from qmp_envs.registry import entry
-from qmp_sb3 import MultiTaskSAC, make_multitask_vec_env, presets
+from qmp_sb3 import MultiTaskSAC, presets
 from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.provenance import git_revision, machine, versions
@@ -112,16 +112,7 @@ def refuse_other_content(directory: RunDirectory, spec: RunSpec) -> None:
 
 def make_model(spec: RunSpec) -> MultiTaskSAC:
     """The untrained model of a run with its training environments; ValueError for an unusable spec."""
-    entry(spec.env)
-    family, copies = split_env_options(spec.env_options)
-    env = make_multitask_vec_env(spec.env, envs_per_task=copies, seed=spec.seed, **family)
-    return presets.make(spec.method, env, preset=spec.preset, **{"seed": spec.seed, **spec.overrides})
-
-
-def split_env_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """The family's options, and the number of training environments per task."""
-    family = dict(options)
-    return family, int(family.pop("envs_per_task", 1))
+    return presets.make(spec.method, spec.env, preset=spec.preset, **{"seed": spec.seed, **spec.overrides})
 
 
 def make_evaluation(spec: RunSpec, directory: RunDirectory) -> MultiTaskEvalCallback:
@@ -133,7 +124,7 @@ def make_evaluation(spec: RunSpec, directory: RunDirectory) -> MultiTaskEvalCall
         log_path=directory.path,
         best_model_save_path=directory.path,
         seed=EVALUATION_SEED_OFFSET + spec.seed,
-        env_kwargs=split_env_options(spec.env_options)[0],
+        env_kwargs=spec.task_set_options,
     )
 
 
@@ -147,10 +138,12 @@ def restore(model: MultiTaskSAC, checkpoint: Checkpoint) -> MultiTaskSAC:
 def describe(spec: RunSpec) -> dict[str, Any]:
     """The content of ``config.yaml``."""
     settings = presets.settings(spec.method, spec.env, preset=spec.preset)
+    sources = {key: source for key, (_, source) in presets.sources(spec.method, spec.env, spec.preset).items()}
     return {
         "run": spec.to_dict(),
         "settings": _plain({**settings, **spec.overrides}),
-        "tasks": list(qmp_envs.task_names(spec.env, **split_env_options(spec.env_options)[0])),
+        "sources": {**sources, **dict.fromkeys(spec.overrides, "given on start")},
+        "tasks": list(qmp_envs.task_names(spec.env, **spec.task_set_options)),
         "reward": entry(spec.env).reward,
         "versions": versions(),
         "git": git_revision(),

@@ -21,8 +21,8 @@ class RunSpec:
     :param steps: length of the run
     :param seed: seed of the model and of its training environments
     :param preset: named set of hyper-parameters (``fast``, ``official``, ``paper``)
-    :param overrides: constructor keywords that replace the preset's, ``policy_kwargs.net_arch`` with its dot
-    :param env_options: options of the task set, and ``envs_per_task``
+    :param overrides: constructor keywords that replace the preset's, dotted as in ``policy_kwargs.net_arch``;
+        ``env_kwargs.`` comes before options of the environments
     :param eval_every: steps between two evaluations
     :param eval_episodes: evaluation episodes per task
     :param checkpoint_every: steps between two checkpoints
@@ -34,7 +34,6 @@ class RunSpec:
     seed: int = 0
     preset: str = "fast"
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    env_options: Mapping[str, Any] = field(default_factory=dict)
     eval_every: int = 25_000
     eval_episodes: int = 10
     checkpoint_every: int = 100_000
@@ -48,7 +47,16 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON."""
-        return {**asdict(self), "overrides": dict(self.overrides), "env_options": dict(self.env_options)}
+        return {**asdict(self), "overrides": dict(self.overrides)}
+
+    @property
+    def task_set_options(self) -> dict[str, Any]:
+        """Options of the task set: those of the environments without what only concerns training."""
+        prefix = "env_kwargs."
+        given = {
+            key.removeprefix(prefix): value for key, value in self.overrides.items() if key.startswith(prefix)
+        }
+        return {key: value for key, value in given.items() if key not in ("envs_per_task", "seed")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:

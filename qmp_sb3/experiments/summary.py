@@ -59,10 +59,12 @@ def summary_table(summary: Summary, title: str) -> Table:
 
 
 def cell(measure: str, value: float | None) -> str:
-    """A value as it stands in a table; ``-`` where there is none. Shares are percentages with a colour."""
+    """A value as it stands in a table; ``-`` where there is none. Shares of success are coloured percentages."""
     if value is None:
         return "-"
     if measure in ("return", "length"):
         return f"{value:,.1f}"
+    if measure == "own":
+        return f"{value:.0%}"
     colour = "green" if value >= 0.9 else "yellow" if value >= 0.1 else "red"
     return f"[{colour}]{value:.0%}[/{colour}]"

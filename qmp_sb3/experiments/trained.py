@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,6 @@ import qmp_envs
 from qmp_envs.evaluation import Evaluation, evaluate
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.evaluation import OwnPolicy
-from qmp_sb3.experiments.run import split_env_options
 from qmp_sb3.experiments.run_directory import RunDirectory
 from qmp_sb3.experiments.run_spec import RunSpec
 from qmp_sb3.experiments.video import film
@@ -41,21 +39,21 @@ class TrainedRun:
         """Environment steps that the model was trained for, all tasks together."""
         return self.model.num_timesteps
 
-    @property
-    def family_options(self) -> dict[str, Any]:
-        return split_env_options(self.spec.env_options)[0]
-
     def tasks(self, task: str | None) -> list[int]:
         """The index of a task given by name or number; all tasks for None."""
         if task is None:
             return list(range(len(self.task_names)))
-        task_set = qmp_envs.make_task_set(self.spec.env, **self.family_options)
+        task_set = qmp_envs.make_task_set(self.spec.env, **self.spec.task_set_options)
         return [task_set.task_id(int(task) if task.isdigit() else task)]
 
     def evaluate(self, episodes: int, seed: int) -> Evaluation:
         """``episodes`` of every task, by its own deterministic policy."""
         return evaluate(
-            OwnPolicy(self.model), self.spec.env, seeds=(seed,), episodes=episodes, **self.family_options
+            OwnPolicy(self.model),
+            self.spec.env,
+            seeds=(seed,),
+            episodes=episodes,
+            **self.spec.task_set_options,
         )
 
     def film(self, tasks: Sequence[int], out: Path, seed: int) -> int:
@@ -64,4 +62,4 @@ class TrainedRun:
         def act(observation: np.ndarray, task: int) -> np.ndarray:
             return self.model.predict(observation, task=task, deterministic=True)[0]
 
-        return film(self.spec.env, tasks, act, out, seed, **self.family_options)
+        return film(self.spec.env, tasks, act, out, seed, **self.spec.task_set_options)
