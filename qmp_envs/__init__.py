@@ -5,11 +5,13 @@ from qmp_envs.evaluation import Evaluation, evaluate, run_episodes
 from qmp_envs.registry import ids, make_task_set, register, task_names
 from qmp_envs.task_set import Outcome, TaskSet
 from qmp_envs.vector import BatchedTaskSetEnv
+from qmp_envs.wrappers import TaskOneHot
 
 __all__ = [
     "BatchedTaskSetEnv",
     "Evaluation",
     "Outcome",
+    "TaskOneHot",
     "TaskSet",
     "TaskSetEnv",
     "evaluate",
