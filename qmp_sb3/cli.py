@@ -200,7 +200,8 @@ def train(options: argparse.Namespace) -> int:
     if not status.finished:
         _say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {path}")
         return STOPPED
-    console.print(summary_table(status.summary, f"{spec.method} on {spec.env} after {steps} steps"))
+    _say(console, f"{spec.method} on {spec.env} after {steps} steps")
+    console.print(summary_table(status.summary))
     _say(console, f"Finished {steps} steps in {live.clock(status.seconds)}; see it with: qmp watch {path}")
     return 0
 
@@ -271,7 +272,9 @@ def eval_(options: argparse.Namespace) -> int:
         title = (
             f"{spec.method} on {spec.env} after {trained.steps:,} steps, {options.episodes} episodes per task"
         )
-        Console().print(summary_table(summarize(evaluation), title))
+        console = Console()
+        _say(console, title)
+        console.print(summary_table(summarize(evaluation)))
     return 0
 
 

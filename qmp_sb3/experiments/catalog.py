@@ -36,8 +36,17 @@ def task_sets() -> list[TaskSetLine]:
     lines = []
     for id in qmp_envs.ids():
         task_set, about = qmp_envs.make_task_set(id), entry(id)
-        sizes = [space.shape[0] for space in (task_set.observation_space, task_set.action_space)]
-        lines.append(TaskSetLine(id, about.summary, about.reward, about.horizon, *sizes, task_set.task_names))
+        lines.append(
+            TaskSetLine(
+                id,
+                about.summary,
+                about.reward,
+                about.horizon,
+                task_set.observation_space.shape[0],
+                task_set.action_space.shape[0],
+                task_set.task_names,
+            )
+        )
     return lines
 
 

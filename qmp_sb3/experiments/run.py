@@ -138,7 +138,9 @@ def restore(model: MultiTaskSAC, checkpoint: Checkpoint) -> MultiTaskSAC:
 def describe(spec: RunSpec) -> dict[str, Any]:
     """The content of ``config.yaml``."""
     settings = presets.settings(spec.method, spec.env, preset=spec.preset)
-    sources = {key: source for key, (_, source) in presets.sources(spec.method, spec.env, spec.preset).items()}
+    sources = {
+        key: source for key, (_, source) in presets.sources(spec.method, spec.env, spec.preset).items()
+    }
     return {
         "run": spec.to_dict(),
         "settings": _plain({**settings, **spec.overrides}),

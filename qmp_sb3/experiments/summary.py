@@ -45,9 +45,9 @@ def summarize(evaluation: Evaluation) -> Summary:
     }
 
 
-def summary_table(summary: Summary, title: str) -> Table:
+def summary_table(summary: Summary) -> Table:
     """One row per task and one for their mean."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("task")
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right")
@@ -59,7 +59,7 @@ def summary_table(summary: Summary, title: str) -> Table:
 
 
 def cell(measure: str, value: float | None) -> str:
-    """A value as it stands in a table; ``-`` where there is none. Shares of success are coloured percentages."""
+    """A value as it stands in a table, ``-`` where there is none; shares of success are coloured."""
     if value is None:
         return "-"
     if measure in ("return", "length"):

@@ -11,10 +11,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
 from qmp_envs.evaluation import Evaluation
+from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.run_directory import Checkpoint, RunDirectory
 from qmp_sb3.experiments.run_spec import RunSpec
+
+NUMBER = (int, float, np.integer, np.floating)
 
 
 class NewestValues(KVWriter):
@@ -26,7 +29,9 @@ class NewestValues(KVWriter):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        self.values.update((key, float(value)) for key, value in key_values.items() if np.isscalar(value))
+        self.values.update(
+            (key, float(value)) for key, value in key_values.items() if isinstance(value, NUMBER)
+        )
 
     def close(self) -> None:
         pass
@@ -62,7 +67,7 @@ class Supervisor(BaseCallback):
 
     def save_checkpoint(self) -> None:
         """Save where the model stands, unless that has been done."""
-        assert self.model is not None
+        assert isinstance(self.model, MultiTaskSAC)
         steps = self.model.num_timesteps
         if steps != self.saved_at:
             self.directory.save_checkpoint(

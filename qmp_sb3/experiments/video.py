@@ -14,6 +14,7 @@ from qmp_sb3.experiments.run_directory import replace
 
 FORMATS = (".mp4", ".gif")
 MAX_FRAMES_PER_SECOND = 30
+SIZE_PIXELS = 320
 GAP_PIXELS = 4
 
 
@@ -37,7 +38,9 @@ def film(
     """
     episodes, rate = [], MAX_FRAMES_PER_SECOND
     for task in tasks:
-        env = gym.make(env_id, task=task, render_mode="rgb_array", **env_options)
+        env = gym.make(
+            env_id, task=task, render_mode="rgb_array", width=SIZE_PIXELS, height=SIZE_PIXELS, **env_options
+        )
         try:
             every = max(1, round(env.metadata["render_fps"] / MAX_FRAMES_PER_SECOND))
             rate = round(env.metadata["render_fps"] / every)
@@ -87,10 +90,10 @@ def _episode(
     env: gym.Env, task: int, act: Callable[[np.ndarray, int], np.ndarray], seed: int, every: int
 ) -> np.ndarray:
     observation, _ = env.reset(seed=seed)
-    frames, steps, done = [env.render()], 0, False
+    frames, steps, done = [np.asarray(env.render())], 0, False
     while not done:
         observation, _, terminated, truncated, _ = env.step(act(observation, task))
         steps, done = steps + 1, terminated or truncated
         if done or steps % every == 0:
-            frames.append(env.render())
+            frames.append(np.asarray(env.render()))
     return np.stack(frames)
