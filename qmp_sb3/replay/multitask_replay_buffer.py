@@ -152,7 +152,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         rows[:, 2 * joined + _REWARD] = reward
         rows[:, 2 * joined + _DONE] = done
         if self.handle_timeout_termination:
-            rows[:, 2 * joined + _TIMEOUT] = [info.get("TimeLimit.truncated", False) for info in infos]
+            truncated = [info.get("TimeLimit.truncated", False) for info in infos]
+            rows[:, 2 * joined + _TIMEOUT] = np.reshape(truncated, self.n_envs)
         terminal = rows[:, 2 * joined + _DONE] * (1.0 - rows[:, 2 * joined + _TIMEOUT])
         rows[:, 2 * joined + _CONTINUATION] = 1.0 - terminal
         if self.n_steps == 1:
