@@ -350,3 +350,7 @@ def _closest(given: str, known: Sequence[str] | dict[str, Any]) -> str:
     """``did you mean 'x'?``, without importing what knows the same for models."""
     match = difflib.get_close_matches(given, list(known), n=1)
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -59,7 +59,8 @@ class PlainLines(Display):
         speed = (steps - self.first) / seconds
         left = clock((self.total - steps) / speed) if speed > 0 else "-"
         means = summarize(evaluation)["mean of tasks"]
-        figures = "  ".join(f"{COLUMNS[measure]} {value:.2f}" for measure, value in means.items())
+        shown = [measure for measure in LIVE_MEASURES if measure in means]
+        figures = "  ".join(f"{COLUMNS[measure]} {means[measure]:.2f}" for measure in shown)
         self._line(f"{steps:>10,} steps  {figures}  {speed:,.0f} steps/s  {left} left")
 
     def _line(self, text: str) -> None:

@@ -131,19 +131,19 @@ def make_evaluation(spec: RunSpec, directory: RunDirectory) -> MultiTaskEvalCall
 def restore(model: MultiTaskSAC, checkpoint: Checkpoint) -> MultiTaskSAC:
     """The model of a checkpoint, with its replay buffer, on the environments of ``model``."""
     restored = type(model).load(checkpoint.model, env=model.get_env())
+    restored.task_names = tuple(restored.task_names)  # SB3 saves tuples as JSON lists
     restored.load_replay_buffer(checkpoint.replay)
     return restored
 
 
 def describe(spec: RunSpec) -> dict[str, Any]:
     """The content of ``config.yaml``."""
-    settings = presets.settings(spec.method, spec.env, preset=spec.preset)
-    sources = {
-        key: source for key, (_, source) in presets.sources(spec.method, spec.env, spec.preset).items()
-    }
+    sourced = presets.sources(spec.method, spec.env, spec.preset)
+    values = {key: value for key, (value, _) in sourced.items()}
+    sources = {key: source for key, (_, source) in sourced.items()}
     return {
         "run": spec.to_dict(),
-        "settings": _plain({**settings, **spec.overrides}),
+        "settings": _plain({**presets.method(spec.method).parts, **values, **spec.overrides}),
         "sources": {**sources, **dict.fromkeys(spec.overrides, "given on start")},
         "tasks": list(qmp_envs.task_names(spec.env, **spec.task_set_options)),
         "reward": entry(spec.env).reward,
