@@ -115,6 +115,8 @@ class Maze(TaskSet):
         self.sparse = sparse
         rows = _rows(layout)
         if routes is None:
+            if num_tasks < 1:
+                raise ValueError(f"num_tasks must be at least 1, got {num_tasks}.")
             published = rows == LAYOUTS["large"] and num_tasks <= len(LARGE_ROUTES)
             routes = LARGE_ROUTES[:num_tasks] if published else long_routes(rows, num_tasks)
         _check_routes(rows, routes)
@@ -177,8 +179,8 @@ def long_routes(rows: Sequence[str], count: int) -> tuple[Route, ...]:
     lengths = {(start, goal): steps for start in free for goal, steps in _steps_from(rows, start).items()}
     longest = max(lengths.values(), default=0)
     candidates = sorted(pair for pair, steps in lengths.items() if steps >= max(1, longest / 2))
-    if not 1 <= count <= len(candidates):
-        raise ValueError(f"num_tasks must be between 1 and {len(candidates)} in this maze, got {count}.")
+    if count > len(candidates):
+        raise ValueError(f"This maze has only {len(candidates)} long routes, num_tasks is {count}.")
     return tuple(candidates[i * len(candidates) // count] for i in range(count))
 
 

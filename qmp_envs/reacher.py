@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import mujoco
@@ -55,8 +55,8 @@ class ReacherMemory(NamedTuple):
     """(slots, 3): the subgoal in force, m."""
     subgoals: np.ndarray
     """(slots, 3, 3): all subgoals of the episode, m."""
-    start_hand: np.ndarray
-    """(slots, 3): the hand's position at the reset, m."""
+    stay_goal: np.ndarray
+    """(slots, 3): the goal that "stay" has, or would have, in this episode, m."""
 
 
 class MultistageReacher(TaskSet):
@@ -114,6 +114,10 @@ class MultistageReacher(TaskSet):
     | `paper_bonus` | `None` | tasks 0 and 2 get this bonus per subgoal, as in the paper, not the stage cost |
     | `paper_sparse` | `False` | task 3 gets +1 per subgoal, as in the paper, not the stage cost |
     | `official_eval_quirk` | `False` | `stay` as the released code evaluates it: stage cost, three steps do |
+    | `stay_goal` | `None` | a fixed goal (x, y, z; m) for `stay` instead of the hand at the reset |
+
+    `official_eval_quirk`: in the released code the goal is then wherever another environment's hand is at
+    the moment; here it is the hand at the reset, or `stay_goal`.
 
     ## Version history
     * v0: rewards of the released code; physics of MuJoCo 3.3.
@@ -128,7 +132,7 @@ class MultistageReacher(TaskSet):
     cameras = ("front", "side", "top")
     relabel_columns: Mapping[str, tuple[int, ...]] = {
         "hand": (3,),
-        "start_hand": (3,),
+        "stay_goal": (3,),
         "stage": (),
         "control": (),
         "failed": (),
@@ -140,7 +144,11 @@ class MultistageReacher(TaskSet):
         paper_bonus: float | None = None,
         paper_sparse: bool = False,
         official_eval_quirk: bool = False,
+        stay_goal: Sequence[float] | None = None,
     ) -> None:
+        self.stay_goal = None if stay_goal is None else np.array(stay_goal, np.float64)
+        if self.stay_goal is not None and self.stay_goal.shape != (3,):
+            raise ValueError(f"stay_goal must be a position (x, y, z) in m, got {stay_goal!r}.")
         self.observe_hand = observe_hand
         self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (18 if observe_hand else 15,), np.float32)
@@ -175,8 +183,9 @@ class MultistageReacher(TaskSet):
 
     def initial_memory(self, state: State, task_ids: np.ndarray, draws: np.ndarray) -> ReacherMemory:
         zeros = np.zeros(len(task_ids), np.int64)
-        subgoals = np.where((task_ids == STAY)[:, None, None], state.hand[:, None], self.subgoals[task_ids])
-        return ReacherMemory(zeros, zeros, zeros, subgoals[:, 0], subgoals, state.hand)
+        stay_goal = state.hand if self.stay_goal is None else np.tile(self.stay_goal, (len(task_ids), 1))
+        subgoals = np.where((task_ids == STAY)[:, None, None], stay_goal[:, None], self.subgoals[task_ids])
+        return ReacherMemory(zeros, zeros, zeros, subgoals[:, 0], subgoals, stay_goal)
 
     def outcome(
         self, before: State, after: State, actions: np.ndarray, memory: ReacherMemory, task_ids: np.ndarray
@@ -205,14 +214,14 @@ class MultistageReacher(TaskSet):
             terms=terms,
             columns={
                 "hand": after.hand.copy(),
-                "start_hand": memory.start_hand,
+                "stay_goal": memory.stay_goal,
                 "stage": memory.stage,
                 "control": control,
                 "failed": after.failed.copy(),
             },
         )
         shown = memory.stage
-        return outcome, ReacherMemory(hits, stage, shown, goal, memory.subgoals, memory.start_hand)
+        return outcome, ReacherMemory(hits, stage, shown, goal, memory.subgoals, memory.stay_goal)
 
     def _terms(
         self,
@@ -250,7 +259,7 @@ class MultistageReacher(TaskSet):
         """
         before = np.minimum(columns["stage"].astype(np.int64), STAGES - 1)
         stay = (task_ids == STAY)[:, None]
-        goal = np.where(stay, columns["start_hand"], self.subgoals[task_ids, before])
+        goal = np.where(stay, columns["stay_goal"], self.subgoals[task_ids, before])
         distance = _length(columns["hand"] - goal)
         success = distance < TOUCH_DISTANCE
         stage = before + success
