@@ -35,12 +35,16 @@ def one_of(argument: str, value: str, known: Iterable[str]) -> str:
 def refuse_unsupported(policy: Any, use_sde: bool, replay_buffer_class: type[ReplayBuffer] | None) -> None:
     """Raise for SB3's options that are listed as unsupported in docs/compatibility.md."""
     if policy in ("CnnPolicy", "MultiInputPolicy"):
-        raise ValueError(f"{policy} is not supported (image and dict observations); use MlpPolicy, or flatten the observation")
+        raise ValueError(
+            f"{policy} is not supported (image and dict observations); use MlpPolicy, or flatten the observation"
+        )
     if use_sde:
-        raise ValueError("use_sde=True (gSDE) is not supported; exploration comes from the policies' own noise and the behavior")
+        raise ValueError(
+            "use_sde=True (gSDE) is not supported; exploration comes from the policies' own noise and the behavior"
+        )
     if replay_buffer_class is not None and not issubclass(replay_buffer_class, MultiTaskReplayBuffer):
         raise ValueError(
-            f"replay_buffer_class={replay_buffer_class.__name__} does not know tasks; derive it from MultiTaskReplayBuffer"
+            f"replay_buffer_class={replay_buffer_class.__name__} knows no tasks; derive it from MultiTaskReplayBuffer"
         )
 
 
@@ -56,7 +60,9 @@ def refuse_reward_normalization(normalize: VecNormalize | None, task_names: tupl
 def same_tasks(expected: tuple[str, ...], given: tuple[str, ...]) -> None:
     """A model keeps its tasks."""
     if expected and len(expected) > 1 and tuple(expected) != tuple(given):
-        raise ValueError(f"the model was made for the tasks {', '.join(expected)}, but the environment has {', '.join(given)}")
+        raise ValueError(
+            f"the model was made for the tasks {', '.join(expected)}, but the environment has {', '.join(given)}"
+        )
     if expected and len(expected) != len(given):
         raise ValueError(f"the model was made for {len(expected)} task(s), but the environment has {len(given)}")
 
@@ -70,7 +76,9 @@ def temperatures(ent_coef: Any, n_tasks: int) -> tuple[list[float], bool]:
         return [initial] * n_tasks, True
     values = [float(ent_coef)] * n_tasks if np.ndim(ent_coef) == 0 else [float(value) for value in ent_coef]
     if len(values) != n_tasks:
-        raise ValueError(f"ent_coef has {len(values)} values, but there are {n_tasks} tasks; give one value or one per task")
+        raise ValueError(
+            f"ent_coef has {len(values)} values, but there are {n_tasks} tasks; give one value or one per task"
+        )
     return values, False
 
 
@@ -87,10 +95,15 @@ def resolve_tasks(task: Any, rows: int, names: tuple[str, ...], slots: np.ndarra
             return np.zeros(rows, dtype=np.int64)
         if slots is not None and rows == len(slots):
             return slots
-        raise ValueError(f"{rows} observation(s) for {len(names)} tasks: say whose policy to ask, predict(obs, task=...) with an index or one of {', '.join(names)}")
+        raise ValueError(
+            f"{rows} observation(s) for {len(names)} tasks: say whose policy to ask, predict(obs, task=...) "
+            f"with an index or one of {', '.join(names)}"
+        )
     given = list(task) if np.ndim(task) else [task] * rows
     if len(given) != rows:
-        raise ValueError(f"task has {len(given)} entries, but there are {rows} observations; give one task or one per row")
+        raise ValueError(
+            f"task has {len(given)} entries, but there are {rows} observations; give one task or one per row"
+        )
     return np.array([_task_index(one, names) for one in given], dtype=np.int64)
 
 

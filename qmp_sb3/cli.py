@@ -65,21 +65,13 @@ def parser() -> Parser:
     )
     one.add_argument("--env", metavar="ID", help="task set, e.g. QMP/MultistageReacher-v0")
     one.add_argument("--method", metavar="NAME", help="method, e.g. qmp")
-    one.add_argument(
-        "--steps", type=count, metavar="N", help="environment steps, all tasks together, e.g. 3e5"
-    )
+    one.add_argument("--steps", type=count, metavar="N", help="environment steps, all tasks together, e.g. 3e5")
     one.add_argument("--seed", type=whole, metavar="S", help="default 0")
     one.add_argument("--preset", metavar="NAME", help="hyper-parameters: fast (default), official, paper")
     one.add_argument("--out", metavar="DIR", help="run directory (default: a name of its own in runs/)")
-    one.add_argument(
-        "--eval-every", type=count, metavar="N", help="steps between evaluations (default: 12 of them)"
-    )
-    one.add_argument(
-        "--eval-episodes", type=count, metavar="N", help="of each task and evaluation (default 10)"
-    )
-    one.add_argument(
-        "--checkpoint-every", type=count, metavar="N", help="steps between checkpoints (default 1e5)"
-    )
+    one.add_argument("--eval-every", type=count, metavar="N", help="steps between evaluations (default: 12 of them)")
+    one.add_argument("--eval-episodes", type=count, metavar="N", help="of each task and evaluation (default 10)")
+    one.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints (default 1e5)")
     one.add_argument("--resume", metavar="RUN_DIR", help="go on with a stopped run")
 
     one = commands.add_parser("eval", help="evaluate a trained run", allow_abbrev=False)
@@ -126,9 +118,7 @@ def override(word: str) -> tuple[str, Any]:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UsageError(
-            f"train: cannot read {word!r}; a value is a number, a word, true or [1, 2]"
-        ) from None
+        raise UsageError(f"train: cannot read {word!r}; a value is a number, a word, true or [1, 2]") from None
     if isinstance(value, str):
         # YAML 1.1 reads 1e-3 as a word, since it has no point.
         try:
@@ -232,9 +222,7 @@ def _new(options: argparse.Namespace) -> tuple[Any, Path]:
     spec = RunSpec(options.env, options.method, steps, overrides=options.overrides, **given)
     path = Path(options.out or Path("runs") / spec.directory_name(versions()))
     if RunDirectory(path).is_run:
-        raise UsageError(
-            f"train: {path} holds a run; go on with qmp train --resume {path} or choose another --out"
-        )
+        raise UsageError(f"train: {path} holds a run; go on with qmp train --resume {path} or choose another --out")
     return spec, path
 
 
@@ -269,9 +257,7 @@ def eval_(options: argparse.Namespace) -> int:
         print(json.dumps({**about, **evaluation_dict(evaluation)}, indent=2))
     else:
         spec = trained.spec
-        title = (
-            f"{spec.method} on {spec.env} after {trained.steps:,} steps, {options.episodes} episodes per task"
-        )
+        title = f"{spec.method} on {spec.env} after {trained.steps:,} steps, {options.episodes} episodes per task"
         console = Console()
         _say(console, title)
         console.print(summary_table(summarize(evaluation)))

@@ -22,9 +22,7 @@ def squashed_sample(mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor) -> th
     return th.tanh(mean + log_std.exp() * noise)
 
 
-def squashed_sample_log_prob(
-    mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor
-) -> tuple[th.Tensor, th.Tensor]:
+def squashed_sample_log_prob(mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """A reparameterised action ``(..., act)`` and its log-probability ``(...)`` (SAC, appendix C, eq. 21)."""
     actions = squashed_sample(mean, log_std, noise)
     gaussian = -0.5 * noise.square() - log_std - _HALF_LOG_TWO_PI

@@ -51,7 +51,11 @@ class EpisodeStatistics:
     def means(self) -> dict[str, float]:
         """``"<task>/<measure>"`` and, over the tasks that have it, ``"<measure>"``."""
         by_task = [{key: float(np.mean(values)) for key, values in one.items() if values} for one in self._episodes]
-        result = {f"{name}/{key}": mean for name, one in zip(self.task_names, by_task, strict=True) for key, mean in one.items()}
+        result = {
+            f"{name}/{key}": mean
+            for name, one in zip(self.task_names, by_task, strict=True)
+            for key, mean in one.items()
+        }
         for measure in _SHARES:
             present = [one[measure] for one in by_task if measure in one]
             if present:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim, get_flattened_obs_dim, preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor, get_actor_critic_arch
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from qmp_sb3.distributions import split_parameters, squashed_sample, squashed_sample_log_prob
@@ -40,7 +40,11 @@ class _TaskPolicy(BasePolicy):
     optimizer: th.optim.Optimizer
 
     def __init__(
-        self, observation_space: spaces.Space, action_space: spaces.Box, n_tasks: int, squash_output: bool = False
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        n_tasks: int,
+        squash_output: bool = False,
     ) -> None:
         super().__init__(
             observation_space,
@@ -106,7 +110,11 @@ class MultiTaskActor(_TaskPolicy):
         return squashed_sample_log_prob(*self.forward(features), noise)
 
     def act(
-        self, features: th.Tensor, layout: TaskLayout, noise: th.Tensor | None = None, deterministic: bool = False
+        self,
+        features: th.Tensor,
+        layout: TaskLayout,
+        noise: th.Tensor | None = None,
+        deterministic: bool = False,
     ) -> th.Tensor:
         """Actions in [-1, 1], ``(rows, act)``, of each row's own task for features ``(rows, features)``."""
         blocks = self.forward(layout.to_tasks(features), layout.present)
@@ -115,7 +123,8 @@ class MultiTaskActor(_TaskPolicy):
             return th.tanh(mean)
         return squashed_sample(mean, log_std, th.randn_like(mean) if noise is None else noise)
 
-    def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        assert isinstance(observation, th.Tensor)
         layout = TaskLayout(np.zeros(len(observation), dtype=np.int64), self.n_tasks)
         features = encode_observations(observation, self.observation_space)
         return self.act(features, layout, deterministic=deterministic)
@@ -142,9 +151,7 @@ class MultiTaskCritic(_TaskPolicy):
         n_in = get_flattened_obs_dim(observation_space) + get_action_dim(action_space)
         self._build(family, n_in, 1, network_kwargs, copies=n_critics)
 
-    def forward(
-        self, inputs: th.Tensor, tasks: th.Tensor | None = None, critics: int | None = None
-    ) -> th.Tensor:
+    def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, critics: int | None = None) -> th.Tensor:
         """Features and actions side by side, ``(tasks, batch, features + act)``, to ``(critics, tasks, batch)``.
 
         :param tasks: the task of each block, None for all tasks in order
@@ -155,7 +162,7 @@ class MultiTaskCritic(_TaskPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | dict(n_critics=self.n_critics)
 
-    def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         raise TypeError("a critic does not act: call predict() on the policy or the actor")
 
 
@@ -177,6 +184,7 @@ class MultiTaskPolicy(BasePolicy):
     :param generator: source of the initial weights
     """
 
+    action_space: spaces.Box
     actor: MultiTaskActor
     critic: MultiTaskCritic
     critic_target: MultiTaskCritic
@@ -234,9 +242,7 @@ class MultiTaskPolicy(BasePolicy):
         self.critic_target.requires_grad_(False)
         self.critic_target.set_training_mode(False)
         for module in (self.actor, self.critic):
-            module.optimizer = make_optimizer(
-                self.optimizer_class, module.flat, lr_schedule(1), self.optimizer_kwargs
-            )
+            module.optimizer = make_optimizer(self.optimizer_class, module.flat, lr_schedule(1), self.optimizer_kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return dict(
@@ -257,7 +263,7 @@ class MultiTaskPolicy(BasePolicy):
         """Observations ``(rows, *shape)`` to network inputs ``(rows, features)`` on the policy's device."""
         return encode_observations(observations, self.observation_space).to(self.device)
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],
         state: tuple[np.ndarray, ...] | None = None,
@@ -296,10 +302,10 @@ class MultiTaskPolicy(BasePolicy):
         actions = np.clip(actions, self.action_space.low, self.action_space.high)
         return (actions if vectorized else actions.squeeze(axis=0)), state
 
-    def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self.actor._predict(observation, deterministic)
 
-    def forward(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:
+    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self._predict(observation, deterministic)
 
     def set_training_mode(self, mode: bool) -> None:

@@ -48,13 +48,43 @@ class Method:
 
 _METHODS = (
     Method("no-sharing", "one SAC per task", "QMP, section 6", {"behavior": "self"}, MultiTaskSAC),
-    Method("qmp", "each task's Q-function picks the policy that acts", "QMP, definition 4.2", {"behavior": "argmax(q)"}),
+    Method(
+        "qmp",
+        "each task's Q-function picks the policy that acts",
+        "QMP, definition 4.2",
+        {"behavior": "argmax(q)"},
+    ),
     Method("qmp-uniform", "every task policy acts alike often", "QMP, section 6.3", {"behavior": "uniform"}),
-    Method("qmp-domain", "a hand-set mixture of tasks that share a segment", "QMP, appendix F", {"behavior": "domain"}),
-    Method("qmp-softmax", "policies act with probability exp(Q / T)", "QMP, appendix G.1", {"behavior": "softmax(1.0, q)"}),
-    Method("qmp-sampled", "the switch scores 10 sampled actions", "QMP, appendix G.2", {"behavior": "argmax(q(samples=10))"}),
-    Method("qmp-entropy", "the switch adds the entropy bonus", "QMP, equation 3", {"behavior": "argmax(q(entropy=True))"}),
-    Method("qmp-hold", "the switch decides every H steps", "QMP, appendix E.6", {"behavior": "hold(10, argmax(q))"}),
+    Method(
+        "qmp-domain",
+        "a hand-set mixture of tasks that share a segment",
+        "QMP, appendix F",
+        {"behavior": "domain"},
+    ),
+    Method(
+        "qmp-softmax",
+        "policies act with probability exp(Q / T)",
+        "QMP, appendix G.1",
+        {"behavior": "softmax(1.0, q)"},
+    ),
+    Method(
+        "qmp-sampled",
+        "the switch scores 10 sampled actions",
+        "QMP, appendix G.2",
+        {"behavior": "argmax(q(samples=10))"},
+    ),
+    Method(
+        "qmp-entropy",
+        "the switch adds the entropy bonus",
+        "QMP, equation 3",
+        {"behavior": "argmax(q(entropy=True))"},
+    ),
+    Method(
+        "qmp-hold",
+        "the switch decides every H steps",
+        "QMP, appendix E.6",
+        {"behavior": "hold(10, argmax(q))"},
+    ),
 )
 
 

@@ -30,7 +30,10 @@ class MultiTaskVecEnv(VecEnv):
     """
 
     def __init__(
-        self, envs: VectorEnv, task_ids: Sequence[int] | None = None, task_names: Sequence[str] | None = None
+        self,
+        envs: VectorEnv,
+        task_ids: Sequence[int] | np.ndarray | None = None,
+        task_names: Sequence[str] | None = None,
     ) -> None:
         mode = envs.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
@@ -62,7 +65,7 @@ class MultiTaskVecEnv(VecEnv):
         options = self._options[0] if self._options else {}
         if any(other != options for other in self._options):
             raise ValueError("a MultiTaskVecEnv takes the same reset options for all slots")
-        observations, infos = self.envs.reset(seed=seeds, options=options or None)
+        observations, infos = self.envs.reset(seed=seeds, options=options or None)  # type: ignore[arg-type]
         self.reset_infos = _by_slot(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
@@ -81,7 +84,10 @@ class MultiTaskVecEnv(VecEnv):
         infos = _by_slot(vector_infos, self.num_envs)
         for slot in np.flatnonzero(dones):
             self.reset_infos[slot] = infos[slot]
-            final_observation, final_info = self.reset_infos[slot].pop("final_obs"), self.reset_infos[slot].pop("final_info")
+            final_observation, final_info = (
+                self.reset_infos[slot].pop("final_obs"),
+                self.reset_infos[slot].pop("final_info"),
+            )
             infos[slot] = dict(final_info, terminal_observation=final_observation)
             infos[slot]["TimeLimit.truncated"] = bool(truncated[slot] and not terminated[slot])
             infos[slot]["episode"] = {
@@ -97,7 +103,7 @@ class MultiTaskVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         frames = self.envs.render()
-        return [None] * self.num_envs if frames is None else list(frames)
+        return [None] * self.num_envs if frames is None else list(frames)  # type: ignore[arg-type]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Of each sub-environment where there are such, else of the whole vector environment."""
@@ -157,7 +163,9 @@ def make_multitask_vec_env(
         raise ValueError(f"envs_per_task is {envs_per_task}; it must be at least 1")
     if isinstance(env, VectorEnv):
         if env_kwargs or envs_per_task != 1:
-            raise ValueError("a finished vector environment takes neither envs_per_task nor options: set them in gym.make_vec")
+            raise ValueError(
+                "a finished vector environment takes neither envs_per_task nor options: set them in gym.make_vec"
+            )
         vec_env = MultiTaskVecEnv(env)
     elif isinstance(env, str):
         if env in qmp_envs.ids():

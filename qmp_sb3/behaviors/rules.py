@@ -47,7 +47,9 @@ class Softmax(Behavior):
 
     def __init__(self, temperature: float, score: Score) -> None:
         if not temperature > 0:
-            raise ValueError(f"the temperature of softmax is {temperature}; it must be positive (argmax is its limit at 0)")
+            raise ValueError(
+                f"the temperature of softmax is {temperature}; it must be positive (argmax is its limit at 0)"
+            )
         self.temperature, self.score = float(temperature), score
 
     def __repr__(self) -> str:
@@ -98,9 +100,13 @@ class Table(Behavior):
         else:
             matrix = np.asarray(self.probabilities, dtype=np.float64)
         if matrix.shape != (n_tasks, n_tasks):
-            raise ValueError(f"the behavior's table has shape {matrix.shape}; {n_tasks} tasks need {(n_tasks, n_tasks)}")
+            raise ValueError(
+                f"the behavior's table has shape {matrix.shape}; {n_tasks} tasks need {(n_tasks, n_tasks)}"
+            )
         if (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1.0):
-            raise ValueError(f"each row of the behavior's table must be non-negative and sum to 1, but its rows sum to {matrix.sum(axis=1)}")
+            raise ValueError(
+                f"the rows of the behavior's table must be non-negative and sum to 1; they sum to {matrix.sum(axis=1)}"
+            )
         self.matrix = matrix
         self._is_identity = bool((matrix == np.eye(n_tasks)).all())
 

@@ -53,7 +53,9 @@ def parse_behavior(sentence: str | Behavior) -> Behavior:
     try:
         tree = ast.parse(sentence, mode="eval").body
     except SyntaxError as error:
-        raise ValueError(f"behavior {sentence!r} is not of the form wrapper(rule(score)), e.g. hold(10, argmax(q))") from error
+        raise ValueError(
+            f"behavior {sentence!r} is not of the form wrapper(rule(score)), e.g. hold(10, argmax(q))"
+        ) from error
     try:
         behavior = _build(tree)
     except TypeError as error:

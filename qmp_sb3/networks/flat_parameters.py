@@ -88,5 +88,5 @@ def make_optimizer(
     if optimizer_class in ELEMENTWISE_OPTIMIZERS:
         if optimizer_class in _FUSED_OPTIMIZERS and not {"foreach", "fused", "differentiable"} & settings.keys():
             settings["fused"] = True
-        return optimizer_class([parameters.flat], lr=learning_rate, **settings)  # type: ignore[call-arg]
+        return optimizer_class([parameters.flat], lr=learning_rate, **settings)
     return optimizer_class(parameters.parameters, lr=learning_rate, **settings)  # type: ignore[call-arg]

@@ -13,7 +13,7 @@ from qmp_sb3.networks.task_module import TaskModule
 
 
 class IndependentMLP(TaskModule):
-    """``copies x n_tasks`` separate perceptrons whose weights are stacked, copy-major, as ``(copies * tasks, in, out)``.
+    """``copies x n_tasks`` separate perceptrons; stacked weights, copy-major: ``(copies * tasks, in, out)``.
 
     :param n_in: size of the input
     :param n_out: size of the output
@@ -48,9 +48,7 @@ class IndependentMLP(TaskModule):
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(bias))
 
-    def forward(
-        self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None
-    ) -> th.Tensor:
+    def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         copies = self.copies if copies is None else copies
         hidden = inputs.repeat(copies, 1, 1) if copies > 1 else inputs
         last = len(self.weights) - 1

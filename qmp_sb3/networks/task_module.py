@@ -22,9 +22,7 @@ class TaskModule(nn.Module, ABC):
         self.n_in, self.n_out, self.n_tasks, self.copies = n_in, n_out, n_tasks, copies
 
     @abstractmethod
-    def forward(
-        self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None
-    ) -> th.Tensor:
+    def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         """Each block of rows through the parameters of its task.
 
         :param inputs: ``(tasks, batch, n_in)``

@@ -36,5 +36,5 @@ def actor_loss(values: th.Tensor, log_prob: th.Tensor, temperature: th.Tensor) -
 
 
 def temperature_loss(log_temperature: th.Tensor, log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
-    """J_alpha = -log alpha E (log pi(a|s) + H) per task, eq. 18 with the log as SB3 and the released QMP code take it."""
+    """J_alpha = -log alpha E (log pi(a|s) + H) per task: eq. 18 with the log, as SB3 and the released QMP code do."""
     return -log_temperature * (log_prob + target_entropy).detach().mean(dim=-1)

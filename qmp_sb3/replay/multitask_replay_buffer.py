@@ -71,7 +71,10 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.device = get_device(device)
         self.n_steps, self.gamma = n_steps, gamma
         self.rng = np.random.default_rng() if rng is None else rng
-        self.features, self.action_dim = get_flattened_obs_dim(observation_space), get_action_dim(action_space)
+        self.features, self.action_dim = (
+            get_flattened_obs_dim(observation_space),
+            get_action_dim(action_space),
+        )
         self.obs_shape = observation_space.shape or ()
         self.layout = TaskLayout(np.arange(n_envs) % n_tasks, n_tasks)
         self._warn_if_too_large()
@@ -84,11 +87,13 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         return 2 * (self.features + self.action_dim) + 4
 
     def _warn_if_too_large(self) -> None:
-        needed, available = 4 * self.width * self.buffer_size * self.n_tasks, psutil.virtual_memory().available
+        needed = 4 * self.width * self.buffer_size * self.n_tasks  # bytes of float32
+        available = psutil.virtual_memory().available
         if needed > available:
             warnings.warn(
                 f"The replay buffers of {self.n_tasks} tasks, {self.buffer_size} transitions each, take "
-                f"{needed / 1e9:.2f}GB when full, but only {available / 1e9:.2f}GB of memory are available"
+                f"{needed / 1e9:.2f}GB when full, but only {available / 1e9:.2f}GB of memory are available",
+                stacklevel=3,
             )
 
     def _allocate(self) -> None:
@@ -99,9 +104,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         shape = self.obs_shape if int(np.prod(self.obs_shape)) == self.features else (self.features,)
         self.observations = self.table[..., : self.features].reshape(*self.table.shape[:2], *shape)
         self.actions = self.table[..., self.features : joined]
-        self.next_observations = self.table[..., joined : joined + self.features].reshape(
-            *self.table.shape[:2], *shape
-        )
+        self.next_observations = self.table[..., joined : joined + self.features].reshape(*self.table.shape[:2], *shape)
         self.rewards, self._continuations, self.dones, self.timeouts = (
             self.table[..., 2 * joined + column] for column in (_REWARD, _CONTINUATION, _DONE, _TIMEOUT)
         )
@@ -236,7 +239,15 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the rows in use are pickled."""
-        views = ("observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
+        views = (
+            "observations",
+            "actions",
+            "next_observations",
+            "rewards",
+            "_continuations",
+            "dones",
+            "timeouts",
+        )
         state = {key: value for key, value in self.__dict__.items() if key not in (*views, "_rows")}
         state["table"] = self.table[: self.size()].copy()
         return state

@@ -1,0 +1,273 @@
+"""Off-policy learning of several tasks at once: what Stable-Baselines3 needs to know about tasks."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from qmp_sb3 import checks
+from qmp_sb3.behaviors import Behavior, Proposals, parse_behavior
+from qmp_sb3.episode_statistics import EpisodeStatistics
+from qmp_sb3.layout import TaskLayout
+from qmp_sb3.policies import MultiTaskPolicy
+from qmp_sb3.random_streams import RandomStreams
+from qmp_sb3.replay import MultiTaskReplayBuffer
+from qmp_sb3.vec_env import as_task_env, tasks_of
+
+
+class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
+    """An SB3 off-policy algorithm whose slots run tasks: it collects with a behavior, stores and logs by task.
+
+    A learner derives from it and says how to update (``train``) and what the temperatures are.
+
+    :param policy: ``"MlpPolicy"``
+    :param env: anything that :func:`qmp_sb3.vec_env.as_task_env` or SB3 makes a VecEnv of
+    :param behavior: a behavior or its sentence
+    :param warmup_actions: ``"random"`` or ``"policy"``
+    :param num_threads: PyTorch's threads, for the whole process; None leaves them alone
+    :param kwargs: SB3's own arguments
+    """
+
+    policy: MultiTaskPolicy
+    replay_buffer: MultiTaskReplayBuffer
+    action_space: spaces.Box
+    streams: RandomStreams
+
+    def __init__(
+        self,
+        policy: str | type[MultiTaskPolicy],
+        env: GymEnv | str | None,
+        behavior: str | Behavior,
+        warmup_actions: str,
+        num_threads: int | None,
+        use_sde: bool = False,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        checks.refuse_unsupported(policy, use_sde, replay_buffer_class)
+        self.behavior: Behavior = parse_behavior(behavior)
+        self.warmup_actions = checks.one_of("warmup_actions", warmup_actions, ("random", "policy"))
+        self.num_threads = num_threads
+        self.task_names: tuple[str, ...] = ()
+        super().__init__(
+            policy,
+            as_task_env(env),
+            replay_buffer_class=replay_buffer_class,
+            sde_support=False,
+            support_multi_env=True,
+            **kwargs,
+        )
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return len(self.task_names)
+
+    @property
+    @abstractmethod
+    def temperature(self) -> th.Tensor:
+        """alpha of each task, ``(tasks,)``."""
+
+    # ---- set-up ----
+
+    def _setup_process(self) -> None:
+        """Threads and denormals: both decide the speed of small networks on a CPU (docs/benchmarks.md)."""
+        if self.num_threads is not None:
+            th.set_num_threads(self.num_threads)
+        th.set_flush_denormal(True)
+
+    def _setup_streams(self) -> None:
+        """Seed everything, except that a loaded model's generators go on where they stopped."""
+        loaded = self.__dict__.get("streams")
+        self.set_random_seed(self.seed)
+        self.streams = loaded or RandomStreams(self.seed, self.device)
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        super().set_random_seed(seed)
+        self.streams = RandomStreams(seed, self.device)
+        if self.replay_buffer is not None:
+            self.replay_buffer.rng = self.streams.replay
+
+    def _setup_tasks(self) -> None:
+        """Names of the tasks and where each slot's task is read; a loaded model keeps names and counts."""
+        if self.env is None:
+            return
+        names = self._read_tasks(self.env)
+        if not self.task_names:
+            self.task_names = names
+            self.num_stages = int(getattr(self.env.unwrapped, "num_stages", 0))
+            self.statistics = EpisodeStatistics(names, self.num_stages, self._stats_window_size)
+            self.behavior.bind(self.n_tasks, getattr(self.env.unwrapped, "task_set", None))
+            self.behavior.start(self.n_tasks, self.n_envs)
+            self._logged_counts = self.behavior.counts.copy()
+        self._layout = TaskLayout(self._slot_tasks(), self.n_tasks)
+
+    def _read_tasks(self, env: VecEnv) -> tuple[str, ...]:
+        names, slot_tasks, fixed = tasks_of(env)
+        checks.same_tasks(self.task_names, names)
+        checks.refuse_reward_normalization(self._vec_normalize_env, names)
+        self._slot_tasks: Callable[[], np.ndarray] = slot_tasks
+        self._fixed_slots = fixed
+        return names
+
+    def _setup_replay_buffer(self) -> None:
+        if self.replay_buffer is not None:
+            return
+        self.replay_buffer_class = self.replay_buffer_class or MultiTaskReplayBuffer
+        self.replay_buffer = self.replay_buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            n_tasks=self.n_tasks,
+            n_steps=self.n_steps,
+            gamma=self.gamma,
+            rng=self.streams.replay,
+            **self.replay_buffer_kwargs,
+        )
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        return OffPolicyAlgorithm._wrap_env(as_task_env(env), verbose, monitor_wrapper)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        vec_env = self._wrap_env(env, self.verbose)
+        names = tasks_of(vec_env)[0]
+        checks.same_tasks(self.task_names, names)
+        checks.refuse_reward_normalization(unwrap_vec_normalize(vec_env), names)
+        super().set_env(vec_env, force_reset)
+        self._read_tasks(vec_env)
+        self._slots_reset()
+
+    # ---- collecting ----
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        before = self._last_obs
+        result = super()._setup_learn(*args, **kwargs)
+        if self._last_obs is not before:
+            self._slots_reset()
+        return result
+
+    def _slots_reset(self) -> None:
+        """All slots begin an episode, perhaps of other tasks."""
+        self.replay_buffer.flush()
+        self._layout = TaskLayout(self._slot_tasks(), self.n_tasks)
+        self.replay_buffer.set_slot_tasks(self._layout.tasks)
+        self.behavior.restart(self.n_envs)
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """As SB3's, but counts the transitions of one task: that is what ``gradient_steps=-1`` repeats."""
+        rollout = super().collect_rollouts(*args, **kwargs)
+        return rollout._replace(episode_timesteps=max(1, rollout.episode_timesteps // self.n_tasks))
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Actions ``(slots, *act)`` in the environment's units, and the same in [-1, 1] for the buffer."""
+        if self.num_timesteps < learning_starts and self.warmup_actions == "random":
+            scaled = self.policy.scale_action(np.array([self.action_space.sample() for _ in range(n_envs)]))
+        else:
+            assert isinstance(self._last_obs, np.ndarray)
+            scaled = self._act(self._last_obs).reshape(n_envs, *self.action_space.shape)
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1, 1)
+        return self.policy.unscale_action(scaled), scaled
+
+    @th.no_grad()
+    def _act(self, observations: np.ndarray) -> np.ndarray:
+        """The behavior chooses, the chosen act: ``(slots, act)`` in [-1, 1] for ``(slots, *obs)``."""
+        proposals = Proposals(
+            self.policy,
+            self.policy.encode(observations),
+            self._layout,
+            self.temperature,
+            self.streams.behavior,
+            self.streams.acting,
+            self.num_timesteps,
+        )
+        return proposals.act(self.behavior(proposals)).cpu().numpy()
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        if dones.any():
+            self.behavior.ended(dones)
+            if not self._fixed_slots:
+                self._layout = TaskLayout(self._slot_tasks(), self.n_tasks)
+                self.replay_buffer.set_slot_tasks(self._layout.tasks)
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
+        super()._update_info_buffer(infos, dones)
+        if dones is not None:
+            self.statistics.update(infos, dones, self._layout.tasks)
+
+    def dump_logs(self) -> None:
+        if self.n_tasks > 1:
+            for key, value in self.statistics.means().items():
+                self.logger.record(f"rollout/{key}", value, exclude="stdout" if len(key) > checks.STDOUT_KEY else None)
+        self._record_mixture()
+        super().dump_logs()
+
+    def _record_mixture(self) -> None:
+        """Who acted for whom since the last log: ``mixture/<task>/<candidate>``, rows sum to one."""
+        window = self.behavior.counts - self._logged_counts
+        self._logged_counts = self.behavior.counts.copy()
+        fixed = [f"fixed-{number}" for number in range(window.shape[1] - self.n_tasks)]
+        candidates = [*self.task_names, *fixed]
+        if len(candidates) == 1:
+            return
+        for task, row in zip(self.task_names, window, strict=True):
+            for candidate, steps in zip(candidates, row, strict=True):
+                if row.sum() > 0:
+                    self.logger.record(f"mixture/{task}/{candidate}", steps / row.sum(), exclude="stdout")
+
+    # ---- predicting ----
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        task: int | str | np.ndarray | list | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """The action of a task's own policy.
+
+        :param observation: one observation, or a batch
+        :param state: handed back unchanged
+        :param episode_start: unused
+        :param deterministic: the mean action instead of a sample
+        :param task: index or name, or one for each row; may be left out for one task, or for one row per slot
+            of the model's environment
+        :raises ValueError: if it is not clear whose policy to ask
+        """
+        shape = observation.shape if isinstance(observation, np.ndarray) else ()
+        rows = shape[0] if len(shape) > len(self.observation_space.shape or ()) else 1
+        slots = self._slot_tasks() if self.env is not None and self._fixed_slots else None
+        tasks = checks.resolve_tasks(task, rows, self.task_names, slots)
+        return self.policy.predict(
+            observation, state, episode_start, deterministic, tasks=tasks, generator=self.streams.predict
+        )
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_slot_tasks", "_layout"]
