@@ -18,8 +18,7 @@ begin there."""
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per-episode results; every array is ``(tasks, episodes)`` float64, NaN where a measure does not
-    exist."""
+    """Per-episode results: arrays ``(tasks, episodes)`` float64, NaN where a measure does not exist."""
 
     task_names: tuple[str, ...]
     returns: np.ndarray
@@ -34,8 +33,7 @@ class Evaluation:
     """Share of the stages that were completed at the episode's end."""
 
     def per_task(self, measure: str) -> np.ndarray:
-        """The mean ``(tasks,)`` of ``"returns"``, ``"lengths"``, ``"success_any"``, ``"success_all"``,
-        ``"stages"``."""
+        """The mean ``(tasks,)`` of one of the measures: the names of the arrays above."""
         if measure not in MEASURES:
             raise ValueError(f"Unknown measure {measure!r}; measures: {', '.join(MEASURES)}.")
         return getattr(self, measure).mean(axis=1)

@@ -43,8 +43,7 @@ class Physics(Protocol):
 class MujocoPhysics:
     """One ``MjData`` per slot, stepped one after another in this thread.
 
-    The solver's warm start is part of a slot's state: it survives from step to step and is cleared by
-    ``place``.
+    The solver's warm start belongs to a slot's state: it lives from step to step, ``place`` clears it.
     """
 
     def __init__(
@@ -115,8 +114,7 @@ class MujocoPhysics:
             mujoco.mj_forward(model, data)
 
     def _fail(self, before: _Moment, now: _Moment) -> None:
-        """Slots where MuJoCo raised a warning keep their previous moment: what MuJoCo left there is a
-        reset."""
+        """Slots where MuJoCo raised a warning keep their previous moment: MuJoCo has reset itself there."""
         failed = np.array([numbers.any() for numbers in self._warnings])
         for numbers in self._warnings:
             numbers[:] = 0

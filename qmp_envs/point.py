@@ -21,8 +21,7 @@ REWARDS = ("exp", "distance", "inverse", "sparse")
 
 
 class PointMemory(NamedTuple):
-    reached: np.ndarray
-    """(slots,) bool: the goal was reached at some step of the episode."""
+    reached: np.ndarray  # (slots,) bool: the goal was reached at some step of the episode
 
 
 class Point2D(TaskSet):
@@ -114,7 +113,7 @@ class Point2D(TaskSet):
         reached = memory.reached | success
         reward = self.reward(columns, task_ids)
         terminated = success if self.terminate_at_goal else np.zeros_like(success)
-        outcome = Outcome(reward, terminated, success, reached, None, {"goal": reward}, columns)
+        outcome = Outcome(reward, terminated, success, reached.copy(), None, {"goal": reward}, columns)
         return outcome, PointMemory(reached)
 
     def observe(

@@ -43,33 +43,25 @@ VELOCITY_NOISE = 0.001  # rad/s, uniform
 
 
 class ReacherMemory(NamedTuple):
-    """What an episode remembers, arrays with a leading axis of slots."""
+    """What an episode remembers."""
 
-    hits: np.ndarray
-    """(slots,) int64: successful steps so far."""
-    stage: np.ndarray
-    """(slots,) int64: stages completed, 0 to 3."""
-    shown: np.ndarray
-    """(slots,) int64: the stage that the observation shows, one step late."""
-    goal: np.ndarray
-    """(slots, 3): the subgoal in force, m."""
-    subgoals: np.ndarray
-    """(slots, 3, 3): all subgoals of the episode, m."""
-    stay_goal: np.ndarray
-    """(slots, 3): the goal that "stay" has, or would have, in this episode, m."""
+    hits: np.ndarray  # (slots,) int64: successful steps so far
+    stage: np.ndarray  # (slots,) int64: stages completed, 0 to 3
+    shown: np.ndarray  # (slots,) int64: the stage that the observation shows, one step late
+    goal: np.ndarray  # (slots, 3): the subgoal in force, m
+    subgoals: np.ndarray  # (slots, 3, 3): all subgoals of the episode, m
+    stay_goal: np.ndarray  # (slots, 3): the goal that "stay" has, or would have, in this episode, m
 
 
 class MultistageReacher(TaskSet):
     """
     ## Description
     A six-joint arm on a pedestal, without fingers. Tasks 0 to 3 ask it to touch three subgoals in order; the
-    last task asks the hand to stay where it was at the reset. The five tasks share everything but their
-    reward and subgoals, and their observation shows neither: a policy has to be learned, or borrowed, per
-    task.
+    last task asks the hand to stay where it was at the reset. The five tasks differ in reward and subgoals
+    only, and the observation shows neither: a policy has to be learned, or borrowed, for each task.
 
     ## Action space
-    `Box(-1, 1, (6,), float32)`: joint motors with gears 5, 10, 10, 10, 10, 10 N m. Actions outside are
-    clipped.
+    `Box(-1, 1, (6,), float32)`: joint motors, gears 5, 10, 10, 10, 10, 10 N m. Actions outside are clipped.
 
     ## Observation space
     `Box(-inf, inf, (15,), float32)`
@@ -130,13 +122,7 @@ class MultistageReacher(TaskSet):
     frame_skip = 4
     dt = 0.04
     cameras = ("front", "side", "top")
-    relabel_columns: Mapping[str, tuple[int, ...]] = {
-        "hand": (3,),
-        "stay_goal": (3,),
-        "stage": (),
-        "control": (),
-        "failed": (),
-    }
+    relabel_columns = {"hand": (3,), "stay_goal": (3,), "stage": (), "control": (), "failed": ()}
 
     def __init__(
         self,
@@ -210,15 +196,10 @@ class MultistageReacher(TaskSet):
             terminated=complete | after.failed,
             success=success,
             is_success=complete,
-            stages_completed=stage,
+            stages_completed=stage.copy(),
             terms=terms,
-            columns={
-                "hand": after.hand.copy(),
-                "stay_goal": memory.stay_goal,
-                "stage": memory.stage,
-                "control": control,
-                "failed": after.failed.copy(),
-            },
+            columns={"hand": after.hand.copy(), "stay_goal": memory.stay_goal, "stage": memory.stage}
+            | {"control": control, "failed": after.failed.copy()},
         )
         shown = memory.stage
         return outcome, ReacherMemory(hits, stage, shown, goal, memory.subgoals, memory.stay_goal)

@@ -48,8 +48,7 @@ class SceneRenderer:
         return cls(task_set, mode, camera, width, height)
 
     def draw(self, slots: Slots, slot: int) -> np.ndarray | None:
-        """The frame ``(height, width, 3)`` uint8 of one slot; None in mode ``"human"``, which shows a
-        window."""
+        """The frame ``(height, width, 3)`` uint8 of one slot; None in mode "human", which shows a window."""
         task_id = int(slots.task_ids[slot])
         model, data, renderer = self._scene(task_id)
         assert slots.memory is not None

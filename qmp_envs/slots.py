@@ -18,9 +18,8 @@ RESET_OPTIONS = ("task", "qpos", "qvel")
 class Slots:
     """``len(task_ids)`` episodes of one task set, each with its own generators of random numbers.
 
-    A slot seeded with ``s`` spawns two generators: one for the environment (reset noise, observation noise),
-    one for drawing tasks. So one slot can be reproduced alone, and drawing tasks does not shift the reset
-    noise.
+    A slot seeded with ``s`` spawns two generators: one for the environment (reset and observation noise), one
+    for drawing tasks. So one slot can be reproduced alone, and drawing tasks does not shift the noise.
     """
 
     def __init__(self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False) -> None:
@@ -57,11 +56,9 @@ class Slots:
         return int(self.task_generators[slot].integers(self.task_set.num_tasks))
 
     def start(self, slots: np.ndarray, options: Mapping[str, Any] | None = None) -> np.ndarray:
-        """Start episodes in ``slots`` (indices); returns their first observations ``(len(slots),
-        observation)``.
+        """Start episodes in ``slots`` (indices); returns first observations ``(len(slots), observation)``.
 
-        ``options["qpos"]`` and ``options["qvel"]``, each ``(n,)`` or ``(len(slots), n)``, replace the drawn
-        start.
+        The options "qpos" and "qvel", each ``(n,)`` or ``(len(slots), n)``, replace the drawn start.
         """
         task_set, task_ids = self.task_set, self.task_ids[slots]
         draws = np.stack([task_set.draw_reset(self.generators[slot]) for slot in slots])
@@ -109,8 +106,7 @@ class Slots:
 
 
 def _replaced(memory: Memory, slots: np.ndarray, fresh: Memory) -> Memory:
-    """The memory with the rows of ``slots`` replaced; the old arrays are left as they are (others may hold
-    them)."""
+    """The memory with the rows of ``slots`` replaced, in new arrays: others may hold the old ones."""
     arrays = [array.copy() for array in memory]
     for array, rows in zip(arrays, fresh, strict=True):
         array[slots] = rows

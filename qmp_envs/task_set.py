@@ -9,8 +9,7 @@ The life of an episode, in calls:
 
 1. ``draw_reset(generator)`` draws all random numbers of the reset;
 2. ``initial_state(task_ids, draws)`` turns them into positions and velocities;
-3. the physics is placed there, then ``initial_memory(state, task_ids, draws)`` sets up what the episode
-remembers;
+3. the physics is placed there, then ``initial_memory(state, task_ids, draws)`` starts the episode's memory;
 4. every step: ``control`` -> physics -> ``outcome`` -> ``observe``.
 """
 
@@ -28,8 +27,7 @@ from gymnasium import spaces
 from qmp_envs.physics import MujocoPhysics, Physics, State
 
 Memory = Any
-"""What an episode remembers besides its physics: a named tuple of arrays, each with a leading axis of
-slots."""
+"""What an episode remembers besides its physics: a named tuple of arrays with a leading axis of slots."""
 
 
 class Outcome(NamedTuple):
@@ -78,8 +76,7 @@ class TaskSet(ABC):
     cameras: tuple[str, ...] = ()
     """Named cameras for rendering; the first is the default."""
     relabel_columns: Mapping[str, tuple[int, ...]] = {}
-    """Extra replay columns, name -> shape per transition: what ``reward`` recomputes any task's reward
-    from."""
+    """Extra replay columns, name -> shape per transition: what ``reward`` needs for any task."""
     noise_size: int = 0
     """Standard normal numbers per slot that ``observe`` gets for every observation."""
 
@@ -92,9 +89,8 @@ class TaskSet(ABC):
         if isinstance(task, str):
             if task in self.task_names:
                 return self.task_names.index(task)
-            close = get_close_matches(task, self.task_names, n=1, cutoff=0.0)
             raise ValueError(
-                f"{self.name} has no task named {task!r}; did you mean {close[0]!r}? "
+                f"{self.name} has no task named {task!r}; did you mean {closest(task, self.task_names)!r}? "
                 f"Tasks: {', '.join(self.task_names)}."
             )
         if isinstance(task, bool) or not isinstance(task, (int, np.integer)):
@@ -109,8 +105,7 @@ class TaskSet(ABC):
     # ---- physics -------------------------------------------------------------------------------------------
 
     def make_physics(self, task_ids: np.ndarray) -> Physics:
-        """The simulators of ``len(task_ids)`` slots. Families that are not MuJoCo models of ours override
-        it."""
+        """The simulators of ``len(task_ids)`` slots; overridden where the physics is not a MuJoCo model."""
         return MujocoPhysics(self.models, self.model_of_task, self.frame_skip, self.views, task_ids)
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
@@ -156,8 +151,7 @@ class TaskSet(ABC):
     def observe(
         self, state: State, memory: Memory, task_ids: np.ndarray, noise: np.ndarray | None
     ) -> np.ndarray:
-        """New array ``(slots, observation)``; ``noise`` is ``(slots, noise_size)`` or None if that is
-        zero."""
+        """A new array ``(slots, observation)``; ``noise`` is ``(slots, noise_size)``, None if that is 0."""
 
     # ---- relabeling ----------------------------------------------------------------------------------------
 
@@ -168,8 +162,7 @@ class TaskSet(ABC):
     # ---- drawing -------------------------------------------------------------------------------------------
 
     def pose(self, data: mujoco.MjData, qpos: np.ndarray, memory: Memory, task_id: int) -> None:
-        """Write one slot's situation (``qpos`` ``(nq,)``, memory without slot axis) into a scene for
-        drawing."""
+        """Put one slot (``qpos`` ``(nq,)``, memory without the axis of slots) into a scene for drawing."""
         data.qpos[:] = qpos
 
 

@@ -68,8 +68,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._elapsed: np.ndarray | None = None
         self._observations: np.ndarray = np.zeros(0)
         self.last_outcome: Outcome | None = None
-        """The outcome of the latest step, the ended episode's where one ended; a cheap substitute for
-        infos."""
+        """The outcome of the latest step (of the ended episodes where they ended); cheaper than infos."""
         self._everywhere = _fixed(np.ones(self.num_envs, bool))
         self._task_info = {
             "task_id": _fixed(self.task_ids.copy()),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from gymnasium_robotics.envs.maze import maps
 
-from qmp_envs.maze import LARGE_ROUTES, LAYOUTS, ORIGIN, Maze, _steps_from, long_routes
+from qmp_envs.maze import ORIGIN, Maze
+from qmp_envs.maze_layouts import LARGE_ROUTES, LAYOUTS, long_routes, steps_from
 
 ID = "QMP/Maze-v0"
 
@@ -20,7 +21,7 @@ def make(**options):
 
 
 def test_routes_are_as_long_as_published():
-    lengths = [_steps_from(LAYOUTS["large"], start)[goal] for start, goal in LARGE_ROUTES]
+    lengths = [steps_from(LAYOUTS["large"], start)[goal] for start, goal in LARGE_ROUTES]
     assert lengths == [9, 9, 9, 9, 11, 11, 11, 12, 14, 15]
 
 
