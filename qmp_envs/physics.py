@@ -69,6 +69,7 @@ class MujocoPhysics:
         views = [self._views(data) for data in self.data]
         self._sources = [view[name].reshape(-1) for name in views[0] for view in views]
         self._warnings = [data.warning.number for data in self.data]
+        self._warned = np.concatenate(self._warnings)
         self._controls = [data.ctrl for data in self.data]
         self._simulators = [
             (self.models[index], data) for index, data in zip(self.model_of_slot, self.data, strict=True)
@@ -100,7 +101,7 @@ class MujocoPhysics:
             step(model, data, substeps)
         before, now = self._moments
         now.read(self._sources)
-        if np.count_nonzero(np.concatenate(self._warnings)):
+        if np.count_nonzero(np.concatenate(self._warnings, out=self._warned)):
             self._fail(before, now)
         else:
             now.state.failed.fill(False)

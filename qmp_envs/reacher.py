@@ -214,12 +214,15 @@ class MultistageReacher(TaskSet):
         task_ids: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """The reward terms ``(batch,)``; ``stage`` is the one after the step."""
+        stage_reward = self._stage_reward[task_ids, stage]
+        if np.count_nonzero(success):
+            stage_reward += self._bonus[task_ids] * success
         return {
             "distance": self._distance_weight[task_ids] * distance,
-            "stage": self._stage_reward[task_ids, stage] + self._bonus[task_ids] * success,
+            "stage": stage_reward,
             "control": control,
             "shift": self._shift[task_ids],
-            "failure": -FAILURE_COST * failed,
+            "failure": -FAILURE_COST * failed if np.count_nonzero(failed) else np.zeros(len(failed)),
         }
 
     def observe(

@@ -84,12 +84,12 @@ class Slots:
 
     def _check(self, actions: np.ndarray) -> np.ndarray:
         """Actions as float64, inside the action space."""
-        actions = np.asarray(actions, np.float64)
+        actions = np.asarray(actions)
         if actions.shape != self._shape:
             raise ValueError(
                 f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}."
             )
-        actions = np.minimum(np.maximum(actions, self._low), self._high)
+        actions = np.minimum(np.maximum(actions, self._low), self._high)  # float64, as the limits are
         if math.isnan(np.vdot(actions, actions)):
             rows = np.flatnonzero(np.isnan(actions).any(axis=1))
             raise ValueError(f"The action contains NaN (slots {rows.tolist()}): {actions[rows].tolist()}.")
