@@ -136,4 +136,6 @@ def _given(options: Mapping[str, Any], name: str, drawn: np.ndarray) -> np.ndarr
         raise ValueError(
             f"reset option {name!r} must have shape {drawn.shape[1:]} or {drawn.shape}, got {given.shape}."
         )
+    if not np.isfinite(given).all():
+        raise ValueError(f"reset option {name!r} must be finite, got {given.tolist()}.")
     return np.broadcast_to(given, drawn.shape)

@@ -230,6 +230,8 @@ def test_start_at_a_given_state(id):
     np.testing.assert_array_equal(observation, again)
     with pytest.raises(ValueError, match="'qpos' must have shape"):
         env.reset(options={"qpos": np.zeros(99)})
+    with pytest.raises(ValueError, match="'qpos' must be finite"):
+        env.reset(options={"qpos": np.full_like(state.qpos[0], np.nan)})
     with pytest.raises(ValueError, match="Unknown reset option 'qpso'"):
         env.reset(options={"qpso": 1})
 

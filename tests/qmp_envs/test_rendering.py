@@ -93,6 +93,29 @@ def test_the_picture_shows_the_subgoal_in_force():
 
 
 @pytest.mark.parametrize("id", IDS)
+def test_human_mode_shows_every_reset_and_step(id, monkeypatch):
+    """With Gymnasium's window replaced, as there may be no display."""
+    shown = []
+
+    class Window:
+        def __init__(self, model, data, **kwargs):
+            self.data = data
+
+        def render(self, mode):
+            shown.append((mode, self.data.qpos.copy()))
+
+        def close(self):
+            shown.append("closed")
+
+    monkeypatch.setattr("gymnasium.envs.mujoco.mujoco_rendering.MujocoRenderer", Window)
+    env = gym.make(id, task=0, render_mode="human")
+    acted(env, 3)
+    env.close()
+    assert [entry[0] for entry in shown[:-1]] == ["human"] * 4 and shown[-1] == "closed"
+    np.testing.assert_array_equal(shown[-2][1], env.unwrapped._slots.physics.state.qpos[0])
+
+
+@pytest.mark.parametrize("id", IDS)
 def test_errors(id):
     with pytest.raises(ValueError, match="Unknown camera 'tup'"):
         gym.make(id, render_mode="rgb_array", camera="tup")

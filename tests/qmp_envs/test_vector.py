@@ -96,6 +96,15 @@ def test_slots_and_tasks(id):
     assert infos["task_name"].tolist() == [names[-1]] * 4
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_gymnasiums_own_vector_forms_work_too(mode):
+    envs = gym.make_vec("QMP/MultistageReacher-v0", num_envs=2, vectorization_mode=mode)
+    observations, infos = envs.reset(seed=0)
+    assert observations.shape == (2, 15) and infos["task_id"].shape == (2,)
+    envs.step(envs.action_space.sample())
+    envs.close()
+
+
 @pytest.mark.parametrize("id", IDS)
 def test_last_outcome_is_what_the_infos_say(id):
     envs = gym.make_vec(id, max_episode_steps=9)
