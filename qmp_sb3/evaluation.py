@@ -164,7 +164,7 @@ class MultiTaskEvalCallback(EventCallback):
     def _init_callback(self) -> None:
         if not isinstance(self.model, MultiTaskSAC):
             raise TypeError(f"MultiTaskEvalCallback asks each task's policy; {type(self.model).__name__} has no tasks")
-        if self.model.task_names != self.eval_env.task_names:
+        if tuple(self.model.task_names) != self.eval_env.task_names:
             raise ValueError(
                 f"the evaluation has the tasks {', '.join(self.eval_env.task_names)}, "
                 f"the model {', '.join(self.model.task_names)}"
