@@ -84,6 +84,7 @@ def parser() -> Parser:
     one.add_argument("run", metavar="RUN_DIR")
     one.add_argument("--task", metavar="NAME", help="name or number of one task (default: all, side by side)")
     one.add_argument("--out", metavar="FILE", help="an .mp4 or .gif file (default: RUN_DIR/watch.mp4)")
+    one.add_argument("--size", type=count, default=320, metavar="PIXELS", help="of each task (default 320)")
     one.add_argument("--seed", type=whole, default=0, metavar="S", help="default 0")
     return top
 
@@ -286,7 +287,7 @@ def watch(options: argparse.Namespace) -> int:
         check_format(out)
         trained = TrainedRun.open(options.run)
         tasks = trained.tasks(options.task)
-    frames = trained.film(tasks, out, options.seed)
+    frames = trained.film(tasks, out, options.seed, options.size)
     _say(Console(), f"{out}: {frames} frames of {', '.join(trained.task_names[task] for task in tasks)}")
     return 0
 

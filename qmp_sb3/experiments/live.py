@@ -125,9 +125,7 @@ class LiveTable(Display):
     def _training_cells(self, name: str) -> list[str]:
         keys = {key: key.format(task=name) for key in TRAINING_COLUMNS}
         measures = ("return", "success_any", "own")
-        return [
-            cell(measure, self.values.get(keys[key])) for measure, key in zip(measures, keys, strict=True)
-        ]
+        return [cell(measure, self.values.get(keys[key])) for measure, key in zip(measures, keys, strict=True)]
 
 
 def clock(seconds: float) -> str:

@@ -103,9 +103,7 @@ def refuse_other_content(directory: RunDirectory, spec: RunSpec) -> None:
         stored = RunSpec.from_dict(directory.config()["run"])
         different = [key for key, value in stored.to_dict().items() if spec.to_dict()[key] != value]
         if different:
-            raise ValueError(
-                f"{directory.path} holds another run ({', '.join(different)}); choose another folder"
-            )
+            raise ValueError(f"{directory.path} holds another run ({', '.join(different)}); choose another folder")
     elif not directory.is_free:
         raise ValueError(f"{directory.path} is not empty and holds no run; choose another folder")
 
@@ -153,9 +151,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def train(
-    prepared: Prepared, display: Display | None = None, should_stop: Callable[[], bool] = bool
-) -> RunStatus:
+def train(prepared: Prepared, display: Display | None = None, should_stop: Callable[[], bool] = bool) -> RunStatus:
     """Train a prepared run to its end, or until it is to stop."""
     spec, directory, model = prepared.spec, prepared.directory, prepared.model
     display = display or Display()

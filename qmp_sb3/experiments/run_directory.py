@@ -118,9 +118,7 @@ class RunDirectory:
         """The newest checkpoint whose files are whole, None where there is none."""
         for folder in self._checkpoint_folders():
             note = _read_json(folder / "checkpoint.json")
-            if note is not None and all(
-                _digest(folder / name) == digest for name, digest in note["sha256"].items()
-            ):
+            if note is not None and all(_digest(folder / name) == digest for name, digest in note["sha256"].items()):
                 return Checkpoint(folder, note["steps"], note["seconds"])
         return None
 

@@ -53,9 +53,7 @@ class RunSpec:
     def task_set_options(self) -> dict[str, Any]:
         """Options of the task set: those of the environments without what only concerns training."""
         prefix = "env_kwargs."
-        given = {
-            key.removeprefix(prefix): value for key, value in self.overrides.items() if key.startswith(prefix)
-        }
+        given = {key.removeprefix(prefix): value for key, value in self.overrides.items() if key.startswith(prefix)}
         return {key: value for key, value in given.items() if key not in ("envs_per_task", "seed")}
 
     @classmethod

@@ -34,9 +34,7 @@ def summarize(evaluation: Evaluation) -> Summary:
     means = {measure: evaluation.per_task(name) for measure, name in MEASURES.items()}
     defined = {measure: values for measure, values in means.items() if not np.isnan(values).all()}
     rows = {
-        task: {
-            measure: float(values[row]) for measure, values in defined.items() if not np.isnan(values[row])
-        }
+        task: {measure: float(values[row]) for measure, values in defined.items() if not np.isnan(values[row])}
         for row, task in enumerate(evaluation.task_names)
     }
     return {

@@ -26,12 +26,8 @@ class NewestValues(KVWriter):
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
 
-    def write(
-        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
-    ) -> None:
-        self.values.update(
-            (key, float(value)) for key, value in key_values.items() if isinstance(value, NUMBER)
-        )
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        self.values.update((key, float(value)) for key, value in key_values.items() if isinstance(value, NUMBER))
 
     def close(self) -> None:
         pass
@@ -70,9 +66,7 @@ class Supervisor(BaseCallback):
         assert isinstance(self.model, MultiTaskSAC)
         steps = self.model.num_timesteps
         if steps != self.saved_at:
-            self.directory.save_checkpoint(
-                steps, self.seconds, self.model.save, self.model.save_replay_buffer
-            )
+            self.directory.save_checkpoint(steps, self.seconds, self.model.save, self.model.save_replay_buffer)
             self.saved_at = steps
 
     def finish(self) -> None:

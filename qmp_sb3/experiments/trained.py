@@ -56,10 +56,10 @@ class TrainedRun:
             **self.spec.task_set_options,
         )
 
-    def film(self, tasks: Sequence[int], out: Path, seed: int) -> int:
-        """Film one episode of each task; returns the number of frames."""
+    def film(self, tasks: Sequence[int], out: Path, seed: int, size: int) -> int:
+        """Film one episode of each task, in squares of ``size`` pixels; returns the number of frames."""
 
         def act(observation: np.ndarray, task: int) -> np.ndarray:
             return self.model.predict(observation, task=task, deterministic=True)[0]
 
-        return film(self.spec.env, tasks, act, out, seed, **self.spec.task_set_options)
+        return film(self.spec.env, tasks, act, out, seed, size, **self.spec.task_set_options)

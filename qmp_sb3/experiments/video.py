@@ -14,7 +14,6 @@ from qmp_sb3.experiments.run_directory import replace
 
 FORMATS = (".mp4", ".gif")
 MAX_FRAMES_PER_SECOND = 30
-SIZE_PIXELS = 320
 GAP_PIXELS = 4
 
 
@@ -24,6 +23,7 @@ def film(
     act: Callable[[np.ndarray, int], np.ndarray],
     out: Path,
     seed: int = 0,
+    size: int = 320,
     **env_options: Any,
 ) -> int:
     """Film one episode of each task, side by side; a task that ends early shows its last frame.
@@ -33,14 +33,13 @@ def film(
     :param act: action for an observation ``(obs,)`` and a task index
     :param out: the file to write, ``.mp4`` or ``.gif``
     :param seed: seed of every task's episode
+    :param size: height and width of a task's picture, pixels
     :param env_options: options of the family
     :return: number of frames written
     """
     episodes, rate = [], MAX_FRAMES_PER_SECOND
     for task in tasks:
-        env = gym.make(
-            env_id, task=task, render_mode="rgb_array", width=SIZE_PIXELS, height=SIZE_PIXELS, **env_options
-        )
+        env = gym.make(env_id, task=task, render_mode="rgb_array", width=size, height=size, **env_options)
         try:
             every = max(1, round(env.metadata["render_fps"] / MAX_FRAMES_PER_SECOND))
             rate = round(env.metadata["render_fps"] / every)
@@ -75,9 +74,7 @@ def write(out: Path, frames: np.ndarray, rate: int) -> None:
     if out.suffix == ".gif":
         replace(out, lambda part: imageio.imwrite(part, frames, duration=1000 / rate, loop=0))
     else:
-        replace(
-            out, lambda part: imageio.imwrite(part, frames, fps=rate, codec="libx264", macro_block_size=2)
-        )
+        replace(out, lambda part: imageio.imwrite(part, frames, fps=rate, codec="libx264", macro_block_size=2))
 
 
 def check_format(out: Path) -> None:
