@@ -104,6 +104,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         if self.env is None:
             return
         names = self._read_tasks(self.env)
+        self.task_names = tuple(self.task_names)  # SB3's JSON makes it a list
         if not self.task_names:
             self.task_names = names
             self.num_stages = int(getattr(self.env.unwrapped, "num_stages", 0))

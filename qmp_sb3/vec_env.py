@@ -46,8 +46,12 @@ class MultiTaskVecEnv(VecEnv):
             task_ids = getattr(envs, "task_ids", np.arange(envs.num_envs))
         own_names = getattr(envs, "task_names", None)
         task_ids = np.asarray(task_ids, dtype=np.int64)
+        if task_ids.shape != (envs.num_envs,) or task_ids.min() < 0:
+            raise ValueError(f"task_ids is {task_ids.tolist()}; each of the {envs.num_envs} slots needs one, from 0")
         if task_names is None:
             task_names = own_names or [f"task-{task}" for task in range(task_ids.max() + 1)]
+        if task_ids.max() >= len(task_names):
+            raise ValueError(f"task_ids has task {task_ids.max()}, but there are only {len(task_names)} task_names")
         # A set of which only some tasks run here becomes a smaller set.
         active, self.task_ids = np.unique(task_ids, return_inverse=True)
         self.task_names = tuple(task_names[task] for task in active)
@@ -191,6 +195,8 @@ def _from_list(tasks: list[str | gym.Env], envs_per_task: int, env_kwargs: dict[
     if envs_per_task > 1 and not all(isinstance(task, str) for task in tasks):
         raise ValueError(f"envs_per_task={envs_per_task} needs ids: a finished environment cannot be copied")
     envs = [gym.make(task, **env_kwargs) if isinstance(task, str) else task for task in tasks * envs_per_task]
+    if len({id(env) for env in envs}) < len(envs):
+        raise ValueError("an environment is in the list twice; every slot needs an environment of its own")
     ids = [env.spec.id if env.spec is not None else type(env.unwrapped).__name__ for env in envs[: len(tasks)]]
     for env, id in zip(envs, ids, strict=False):
         for kind in ("observation_space", "action_space"):

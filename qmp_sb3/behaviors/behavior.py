@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch as th
 
 if TYPE_CHECKING:
     from qmp_envs.task_set import TaskSet
@@ -50,6 +51,7 @@ class Behavior(ABC):
     def choose(self, proposals: Proposals) -> np.ndarray:
         """Index of the candidate that acts in each slot, ``(slots,)``."""
 
+    @th.no_grad()
     def __call__(self, proposals: Proposals) -> np.ndarray:
         """:meth:`choose`, counted."""
         proposals.fixed = self.fixed_policies()

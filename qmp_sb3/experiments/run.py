@@ -129,7 +129,6 @@ def make_evaluation(spec: RunSpec, directory: RunDirectory) -> MultiTaskEvalCall
 def restore(model: MultiTaskSAC, checkpoint: Checkpoint) -> MultiTaskSAC:
     """The model of a checkpoint, with its replay buffer, on the environments of ``model``."""
     restored = type(model).load(checkpoint.model, env=model.get_env())
-    restored.task_names = tuple(restored.task_names)  # SB3 saves tuples as JSON lists
     restored.load_replay_buffer(checkpoint.replay)
     return restored
 

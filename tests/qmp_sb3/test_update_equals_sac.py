@@ -8,6 +8,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import SAC
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import nn
 
@@ -184,7 +185,8 @@ def test_float32_stacked_update_equals_sb3_sac(monkeypatch):
     steps = injected(th.float32)
     references = []
     for task in range(TASKS):
-        sac = SAC("MlpPolicy", BoxEnv(), policy_kwargs=dict(net_arch=HIDDEN, activation_fn=nn.Tanh), buffer_size=10, device="cpu")
+        policy_kwargs = dict(net_arch=HIDDEN, activation_fn=nn.Tanh)
+        sac = SAC("MlpPolicy", BoxEnv(), policy_kwargs=policy_kwargs, buffer_size=10, device="cpu")
         actor = linears(sac.actor.latent_pi)
         copy_task(model.actor.network, task, [*actor, nn.Linear(HIDDEN[-1], 2 * ACT)])
         with th.no_grad():
@@ -213,7 +215,7 @@ def test_float32_stacked_update_equals_sb3_sac(monkeypatch):
             )
             noise_source.queue += [noise[0, task], noise[1, task]]
         sac.replay_buffer = InjectedBuffer(batches)
-        sac._logger = model._logger if hasattr(model, "_logger") else _silent_logger()
+        sac.set_logger(Logger(folder=None, output_formats=[]))
         sac.train(gradient_steps=STEPS, batch_size=BATCH)
         heads = nn.Linear(HIDDEN[-1], 2 * ACT)
         with th.no_grad():
@@ -224,9 +226,3 @@ def test_float32_stacked_update_equals_sb3_sac(monkeypatch):
             difference = largest_difference(model.critic.network, k * TASKS + task, linears(sac.critic.q_networks[k]))
             assert difference < 1e-4
         assert abs(model.log_ent_coef[task].item() - sac.log_ent_coef.item()) < 1e-5
-
-
-def _silent_logger():
-    from stable_baselines3.common.logger import Logger
-
-    return Logger(folder=None, output_formats=[])

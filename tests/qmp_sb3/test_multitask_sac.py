@@ -1,0 +1,284 @@
+"""What multi-task SAC and QMP promise for several tasks: counts, tasks, logs, predictions, saving."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from qmp_sb3 import QMP, MultiTaskSAC, make_multitask_vec_env
+
+SMALL = dict(policy_kwargs=dict(net_arch=[16]), batch_size=16, device="cpu")
+
+
+class TargetEnv(gym.Env):
+    """One step per episode; the reward is highest where the action equals this task's target."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-2, 2, (1,), np.float32)
+
+    def __init__(self, target):
+        self.target = target
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
+
+    def step(self, action):
+        error = float(abs(action[0] - self.target))
+        return np.zeros(2, np.float32), -error, True, False, {"success": error < 0.5, "is_success": error < 0.1}
+
+
+def targets(*values):
+    return make_multitask_vec_env([TargetEnv(value) for value in values])
+
+
+class Keep(BaseCallback):
+    """Keeps everything that was logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.values, self.excluded = {}, {}
+
+    def _on_training_start(self):
+        callback, dump = self, self.logger.dump
+
+        def keeping_dump(step=0):
+            callback.values.update(callback.logger.name_to_value)
+            callback.excluded.update(callback.logger.name_to_excluded)
+            dump(step)
+
+        self.logger.dump = keeping_dump
+
+    def _on_step(self):
+        return True
+
+
+def test_each_task_learns_its_own_target():
+    model = QMP("MlpPolicy", targets(-1.5, 0.0, 1.5), seed=0, learning_starts=60, learning_rate=3e-3, **SMALL)
+    model.learn(1800)
+    observation = np.zeros((3, 2), np.float32)
+    actions = [model.predict(observation[0], task=task, deterministic=True)[0].item() for task in range(3)]
+    np.testing.assert_allclose(actions, [-1.5, 0.0, 1.5], atol=0.4)
+
+
+def test_steps_count_all_tasks_together():
+    model = QMP("MlpPolicy", "QMP/Point2D-v0", learning_starts=10, **SMALL)
+    model.learn(50)
+    assert model.num_timesteps == 50
+    model = MultiTaskSAC(
+        "MlpPolicy", targets(0.0, 1.0, -1.0), learning_starts=30, train_freq=5, gradient_steps=2, **SMALL
+    )
+    model.learn(60)
+    assert model.num_timesteps == 60
+    # rollouts of 15 steps; the updates begin when more than 30 steps, all tasks together, are done
+    assert model._n_updates == 2 * 2
+    assert model.replay_buffer.sizes.tolist() == [20, 20, 20]
+
+
+@pytest.mark.parametrize("copies, expected", [(1, 4), (2, 8)])
+def test_gradient_steps_minus_one_is_one_update_per_new_transition_of_a_task(copies, expected):
+    env = make_multitask_vec_env("QMP/MultistageReacher-v0", envs_per_task=copies)
+    model = MultiTaskSAC("MlpPolicy", env, learning_starts=0, train_freq=4, gradient_steps=-1, **SMALL)
+    model.learn(4 * 5 * copies)
+    assert model._n_updates == expected
+
+
+def test_vector_environments_and_lists_are_taken_as_they_are():
+    for env in (gym.make_vec("QMP/Point2D-v0", num_envs=2), ["Pendulum-v1", "Pendulum-v1"]):
+        model = QMP("MlpPolicy", env, learning_starts=10, **SMALL).learn(20)
+        assert model.num_timesteps == 20
+
+
+def test_tasks_that_change_at_every_reset_are_read_from_the_reset_info():
+    env = DummyVecEnv([lambda: gym.make("QMP/MultistageReacher-v0", max_episode_steps=7)] * 2)
+    env.seed(3)
+    model = QMP("MlpPolicy", env, learning_starts=20, **SMALL)
+    model.learn(400)
+    assert model.n_tasks == 5
+    assert model.replay_buffer.sizes.sum() == 400
+    assert (model.replay_buffer.sizes > 0).all()
+    assert model.behavior.counts.sum() == 400 - 20
+    with pytest.raises(ValueError, match="say whose policy"):
+        model.predict(env.reset())
+
+
+def test_before_every_task_has_data_the_others_learn_alone():
+    env = DummyVecEnv([lambda: gym.make("QMP/MultistageReacher-v0")])  # 200 steps of one task first
+    model = MultiTaskSAC("MlpPolicy", env, learning_starts=10, seed=0, **SMALL)
+    before = [parameter.detach().clone() for parameter in model.actor.network.weights]
+    model.learn(50)
+    seen = np.flatnonzero(model.replay_buffer.sizes)
+    assert len(seen) == 1
+    for old, new in zip(before, model.actor.network.weights, strict=True):
+        moved = (old != new).flatten(1).any(dim=1).numpy()
+        np.testing.assert_array_equal(np.flatnonzero(moved), seen)
+
+
+def test_a_subset_of_tasks_is_a_smaller_model():
+    env = DummyVecEnv([lambda task=task: gym.make("QMP/MultistageReacher-v0", task=task) for task in (1, 4)])
+    model = QMP("MlpPolicy", env, learning_starts=10, **SMALL).learn(20)
+    names = gym.make("QMP/MultistageReacher-v0").get_wrapper_attr("task_names")
+    assert model.task_names == (names[1], names[4])
+
+
+def test_predict_by_index_name_and_row():
+    model = QMP("MlpPolicy", targets(0.0, 1.0, -1.0), seed=0, **SMALL)
+    observations = np.random.default_rng(0).uniform(-1, 1, (6, 2)).astype(np.float32)
+    by_row, _ = model.predict(observations, task=[0, 1, 2, 0, 1, 2], deterministic=True)
+    for row in range(6):
+        single, _ = model.predict(observations[row], task=row % 3, deterministic=True)
+        assert single.shape == (1,)
+        np.testing.assert_allclose(single, by_row[row], rtol=1e-5)
+    named, _ = model.predict(observations[:2], task=model.task_names[2], deterministic=True)
+    np.testing.assert_allclose(named, model.predict(observations[:2], task=2, deterministic=True)[0])
+    slots, _ = model.predict(observations[:3], deterministic=True)
+    np.testing.assert_allclose(slots, by_row[:3], rtol=1e-5)
+    with pytest.raises(ValueError, match="say whose policy"):
+        model.predict(observations[0])
+    with pytest.raises(ValueError, match="0 to 2"):
+        model.predict(observations[0], task=3)
+    with pytest.raises(ValueError, match="unknown task"):
+        model.predict(observations[0], task="Target")
+    with pytest.raises(ValueError, match="2 entries"):
+        model.predict(observations, task=[0, 1])
+
+
+def test_logs_tell_every_task_and_who_acted_for_whom(tmp_path):
+    keep = Keep()
+    model = QMP("MlpPolicy", targets(-1.0, 1.0), learning_starts=20, seed=0, **SMALL)
+    model.learn(200, callback=keep, log_interval=20)
+    names = model.task_names
+    for name in names:
+        for measure in ("ep_rew_mean", "success_any", "success_all"):
+            assert f"rollout/{name}/{measure}" in keep.values
+        for measure in ("ent_coef", "actor_loss", "critic_loss", "ent_coef_loss"):
+            assert np.isfinite(keep.values[f"train/{name}/{measure}"])
+        shares = [keep.values[f"mixture/{name}/{other}"] for other in names]
+        assert sum(shares) == pytest.approx(1.0)
+        assert "stdout" in keep.excluded[f"mixture/{name}/{names[0]}"]
+    assert {"rollout/ep_rew_mean", "rollout/success_any", "rollout/success_all", "train/ent_coef"} <= keep.values.keys()
+    mean = np.mean([keep.values[f"rollout/{name}/success_any"] for name in names])
+    assert keep.values["rollout/success_any"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("ent_coef", ["auto_0.3", 0.2, [0.1, 0.4]])
+def test_temperature_of_each_task(ent_coef):
+    model = MultiTaskSAC("MlpPolicy", targets(0.0, 1.0), ent_coef=ent_coef, learning_starts=10, **SMALL)
+    initial = {"auto_0.3": [0.3, 0.3], "0.2": [0.2, 0.2]}.get(str(ent_coef), ent_coef)
+    np.testing.assert_allclose(model.temperature.numpy(), initial, rtol=1e-6)
+    model.learn(40)
+    learned = isinstance(ent_coef, str)
+    assert np.allclose(model.temperature.numpy(), initial, rtol=1e-6) != learned
+
+
+def test_a_loaded_model_is_the_same_and_goes_on(tmp_path):
+    model = QMP("MlpPolicy", targets(0.0, 1.0), learning_starts=20, seed=0, behavior="hold(3, argmax(q))", **SMALL)
+    model.learn(100)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = QMP.load(tmp_path / "model", env=targets(0.0, 1.0))
+    assert loaded.task_names == model.task_names and loaded.num_timesteps == 100
+    assert repr(loaded.behavior) == "hold(3, argmax(q))"
+    np.testing.assert_array_equal(loaded.behavior.counts, model.behavior.counts)
+    for mine, theirs in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True):
+        assert th.equal(mine, theirs)
+    th.testing.assert_close(loaded.temperature, model.temperature)
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    np.testing.assert_array_equal(loaded.replay_buffer.sizes, model.replay_buffer.sizes)
+    # the same next update: optimizers, targets and random streams were saved too
+    for one in (model, loaded):
+        one.set_logger(Logger(folder=None, output_formats=[]))
+        one.train(gradient_steps=3, batch_size=16)
+    for mine, theirs in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True):
+        assert th.equal(mine, theirs)
+    loaded.learn(20, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 120
+    without_env = QMP.load(tmp_path / "model")
+    without_env.predict(np.zeros(2, np.float32), task=1)
+
+
+def test_the_parameters_stay_views_of_one_tensor(tmp_path):
+    """Whatever moves or loads them: otherwise optimizers would update a copy."""
+    model = QMP("MlpPolicy", targets(0.0, 1.0), **SMALL)
+    model.save(tmp_path / "model")
+    loaded = QMP.load(tmp_path / "model", env=targets(0.0, 1.0))
+    loaded.policy.double().float()
+    for part in (loaded.actor, loaded.critic, loaded.critic_target):
+        flat = part.flat.flat
+        assert sum(parameter.numel() for parameter in part.parameters()) == flat.numel()
+        for parameter in part.parameters():
+            assert parameter.untyped_storage().data_ptr() == flat.untyped_storage().data_ptr()
+        with th.no_grad():
+            flat.zero_()
+        assert not any(parameter.any() for parameter in part.parameters())
+    assert loaded.actor.optimizer.param_groups[0]["params"][0] is loaded.actor.flat.flat
+
+
+@pytest.mark.parametrize("optimizer_class", [th.optim.AdamW, th.optim.SGD, th.optim.LBFGS, th.optim.Adafactor])
+def test_a_users_optimizer_trains(optimizer_class):
+    if optimizer_class is th.optim.LBFGS:
+        with pytest.raises(TypeError, match="closure"):
+            train_with(optimizer_class)
+        return
+    model, before = train_with(optimizer_class)
+    assert (model.actor.flat.flat.detach() != before).any()
+
+
+def train_with(optimizer_class):
+    policy_kwargs = dict(net_arch=[16], optimizer_class=optimizer_class)
+    model = MultiTaskSAC(
+        "MlpPolicy", targets(0.0, 1.0), learning_starts=10, **{**SMALL, "policy_kwargs": policy_kwargs}
+    )
+    before = model.actor.flat.flat.detach().clone()
+    return model.learn(60), before
+
+
+def test_elementwise_optimizer_on_the_flat_tensor_equals_one_on_the_layers():
+    """The reason why one flat tensor is allowed."""
+    policy_kwargs = dict(net_arch=[16], activation_fn=th.nn.Tanh)  # smooth: ReLU amplifies rounding
+    settings = SMALL | dict(policy_kwargs=policy_kwargs, seed=0, learning_starts=10)
+    flat, layers = (MultiTaskSAC("MlpPolicy", targets(0.0, 1.0), **settings) for _ in range(2))
+    layers.actor.optimizer = th.optim.Adam(layers.actor.parameters(), lr=3e-4)
+    layers.critic.optimizer = th.optim.Adam(layers.critic.parameters(), lr=3e-4)
+    for model in (flat, layers):
+        model.learn(60)
+    th.testing.assert_close(flat.actor.flat.flat, layers.actor.flat.flat, rtol=0, atol=1e-4)
+
+
+def test_normalized_observations_of_several_tasks():
+    env = VecNormalize(targets(0.0, 1.0), norm_reward=False)
+    model = QMP("MlpPolicy", env, learning_starts=20, **SMALL).learn(60)
+    assert np.isfinite(model.predict(env.reset(), deterministic=True)[0]).all()
+    with pytest.raises(ValueError, match="norm_reward=False"):
+        QMP("MlpPolicy", VecNormalize(targets(0.0, 1.0)), **SMALL)
+
+
+def test_another_environment_must_have_the_same_tasks(tmp_path):
+    model = QMP("MlpPolicy", "QMP/MultistageReacher-v0", **SMALL)
+    model.set_env("QMP/MultistageReacher-v0")
+    model.save(tmp_path / "model")
+    other = make_multitask_vec_env(
+        [gym.make("QMP/MultistageReacher-v0", task=0)] * 1
+        + [gym.make("QMP/MultistageReacher-v0", task=task) for task in range(1, 5)]
+    )
+    with pytest.raises(ValueError, match="made for the tasks"):
+        QMP.load(tmp_path / "model", env=other)
+    with pytest.raises(ValueError, match="made for the tasks"):
+        model.set_env(other)
+
+
+def test_two_runs_with_one_seed_are_equal_and_ignore_global_randomness():
+    def run(seed, disturb):
+        model = QMP("MlpPolicy", targets(0.0, 1.0), seed=seed, learning_starts=20, behavior="softmax(1, q)", **SMALL)
+        if disturb:
+            np.random.seed(99)
+            th.manual_seed(99)
+        model.learn(100)
+        return model.actor.flat.flat.detach().clone()
+
+    assert th.equal(run(0, False), run(0, True))
+    assert not th.equal(run(0, False), run(1, False))

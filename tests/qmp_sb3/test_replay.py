@@ -1,0 +1,197 @@
+"""Every task's own ring buffer in one table."""
+
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+
+from qmp_sb3 import MultiTaskSAC, make_multitask_vec_env
+from qmp_sb3.layout import TaskLayout
+from qmp_sb3.replay import MultiTaskReplayBuffer
+
+OBS, ACT = 3, 2
+SPACES = spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,))
+
+
+def make_buffer(size=8, n_tasks=2, n_envs=2, **kwargs) -> MultiTaskReplayBuffer:
+    return MultiTaskReplayBuffer(
+        size, *SPACES, device="cpu", n_envs=n_envs, n_tasks=n_tasks, rng=np.random.default_rng(0), **kwargs
+    )
+
+
+def transition(rng, n_envs, done=False, truncated=False):
+    obs, next_obs = rng.normal(size=(2, n_envs, OBS)).astype(np.float32)
+    done = np.broadcast_to(done, n_envs)
+    infos = [{"TimeLimit.truncated": bool(flag)} for flag in np.broadcast_to(truncated, n_envs)]
+    return obs, next_obs, rng.uniform(-1, 1, (n_envs, ACT)), rng.normal(size=n_envs), done, infos
+
+
+@pytest.mark.parametrize("tasks", [[0, 1, 2], [0, 1, 2, 0, 1, 2], [2, 2, 0], [1, 1, 1, 1]])
+def test_layout_there_and_back(tasks):
+    layout = TaskLayout(np.array(tasks), 3)
+    rows = th.arange(len(tasks) * 2.0).view(-1, 2)
+    blocks = layout.to_tasks(rows)
+    th.testing.assert_close(layout.to_rows(blocks), rows)
+    present = range(3) if layout.present is None else layout.present.tolist()
+    for block, task in zip(blocks, present, strict=True):
+        mine = rows[np.array(tasks) == task]
+        th.testing.assert_close(block[: len(mine)], mine)
+
+
+def test_rows_are_stored_as_given_and_sb3s_arrays_are_views_of_the_table():
+    buffer, rng = make_buffer(), np.random.default_rng(1)
+    obs, next_obs, action, reward, done, infos = transition(rng, 2, done=[True, False])
+    buffer.add(obs, next_obs, action, reward, done, infos)
+    np.testing.assert_array_equal(buffer.observations[0], obs)
+    np.testing.assert_array_equal(buffer.next_observations[0], next_obs)
+    np.testing.assert_allclose(buffer.actions[0], action, rtol=1e-6)
+    np.testing.assert_allclose(buffer.rewards[0], reward, rtol=1e-6)
+    np.testing.assert_array_equal(buffer.dones[0], [1, 0])
+    for name in ("observations", "actions", "next_observations", "rewards", "dones", "timeouts"):
+        assert np.shares_memory(getattr(buffer, name), buffer.table), name
+
+
+def test_a_task_samples_its_own_transitions_uniformly():
+    buffer, rng = make_buffer(size=50, n_tasks=3, n_envs=6), np.random.default_rng(1)
+    for step in range(10):
+        obs, next_obs, action, _, done, infos = transition(rng, 6)
+        reward = np.arange(6) % 3 * 100 + step * 2 + np.arange(6) // 3  # 100 * task + number of the transition
+        buffer.add(obs, next_obs, action, reward, done, infos)
+    rewards = buffer.sample(20_000).rewards.numpy()
+    assert rewards.shape == (3, 20_000)
+    for task in range(3):
+        values, counts = np.unique(rewards[task], return_counts=True)
+        np.testing.assert_array_equal(values, 100 * task + np.arange(20))
+        assert counts.min() > 850 and counts.max() < 1150
+
+
+def test_rings_wrap_and_tasks_may_fill_at_different_speeds():
+    buffer, rng = make_buffer(size=4, n_tasks=2, n_envs=2), np.random.default_rng(1)
+    buffer.set_slot_tasks(np.array([1, 1]))
+    for step in range(5):
+        obs, next_obs, action, _, done, infos = transition(rng, 2)
+        buffer.add(obs, next_obs, action, np.array([2 * step, 2 * step + 1]), done, infos)
+    np.testing.assert_array_equal(buffer.sizes, [0, 4])
+    np.testing.assert_array_equal(np.sort(buffer.rewards[:, 1]), [6, 7, 8, 9])
+    batch = buffer.sample(100)
+    assert batch.present.tolist() == [False, True]
+    assert set(batch.rewards[1].tolist()) <= {6.0, 7.0, 8.0, 9.0}
+    assert not buffer.full and buffer.size() == 4
+
+
+def test_time_limits_bootstrap_and_terminations_do_not():
+    buffer, rng = make_buffer(n_envs=3, n_tasks=3), np.random.default_rng(0)
+    buffer.add(*transition(rng, 3, done=[False, True, True], truncated=[False, False, True]))
+    assert buffer.sample(1).continuations[:, 0].tolist() == [1.0, 0.0, 1.0]
+    strict = make_buffer(n_envs=3, n_tasks=3, handle_timeout_termination=False)
+    strict.add(*transition(rng, 3, done=[False, True, True], truncated=[False, False, True]))
+    assert strict.sample(1).continuations[:, 0].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_one_task_is_sb3s_replay_buffer():
+    ours, theirs = make_buffer(size=20, n_tasks=1, n_envs=1), ReplayBuffer(20, *SPACES, device="cpu")
+    rng = np.random.default_rng(3)
+    for step in range(30):
+        one = transition(rng, 1, done=step % 7 == 6, truncated=step % 14 == 13)
+        ours.add(*one)
+        theirs.add(*one)
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert (ours.pos, ours.full, ours.size()) == (theirs.pos, theirs.full, theirs.size())
+
+
+def test_n_step_returns_equal_sb3s():
+    ours = make_buffer(size=100, n_tasks=1, n_envs=1, n_steps=3, gamma=0.9)
+    theirs = NStepReplayBuffer(100, *SPACES, device="cpu", n_steps=3, gamma=0.9)
+    rng = np.random.default_rng(3)
+    for step in range(60):
+        one = transition(rng, 1, done=step % 11 == 10, truncated=step % 22 == 21)
+        ours.add(*one)
+        theirs.add(*one)
+    stored = ours.size()
+    assert stored >= 58  # at most two sums wait for their last rewards
+    reference = theirs._get_samples(np.arange(stored))
+    np.testing.assert_allclose(ours.rewards[:stored], reference.rewards.numpy(), rtol=1e-5)
+    np.testing.assert_array_equal(ours.observations[:stored, 0], reference.observations.numpy())
+    np.testing.assert_array_equal(ours.next_observations[:stored, 0], reference.next_observations.numpy())
+    discount = 0.9 * ours.table[:stored, 0, -3]  # gamma times the stored continuation
+    np.testing.assert_allclose(discount, ((1 - reference.dones) * reference.discounts).numpy()[:, 0], rtol=1e-5)
+
+
+def test_a_pickle_holds_the_rows_in_use_only():
+    buffer, rng = make_buffer(size=100_000), np.random.default_rng(1)
+    for _ in range(3):
+        buffer.add(*transition(rng, 2))
+    data = pickle.dumps(buffer)
+    assert len(data) < 20_000
+    loaded = pickle.loads(data)
+    np.testing.assert_array_equal(loaded.table[:3], buffer.table[:3])
+    assert loaded.table.shape == buffer.table.shape
+    np.testing.assert_array_equal(loaded.sample(8).rows, buffer.sample(8).rows)
+    loaded.add(*transition(rng, 2))
+    assert loaded.size() == 4 and np.shares_memory(loaded.observations, loaded.table)
+
+
+class CountingEnv(gym.Env):
+    """The observation is (episode, step); episodes end by termination or by truncation, in turn."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, length):
+        self.length, self.episode, self.steps = length, -1, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.steps = self.episode + 1, 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.steps += 1
+        over = self.steps == self.length
+        return self._observe(), 1.0, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {}
+
+    def _observe(self):
+        return np.array([self.episode, self.steps], np.float32)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_no_transition_crosses_an_episode(n_steps):
+    env = make_multitask_vec_env([CountingEnv(5), CountingEnv(7)])
+    model = MultiTaskSAC("MlpPolicy", env, learning_starts=1000, n_steps=n_steps, policy_kwargs=dict(net_arch=[8]))
+    model.learn(60)
+    model.learn(60)  # resets the environment in the middle of its episodes
+    model.replay_buffer.flush()
+    for task, length in enumerate((5, 7)):
+        size = model.replay_buffer.sizes[task]
+        before = model.replay_buffer.observations[:size, task]
+        after = model.replay_buffer.next_observations[:size, task]
+        np.testing.assert_array_equal(before[:, 0], after[:, 0], "a transition joins two episodes")
+        steps = after[:, 1] - before[:, 1]
+        assert steps.min() >= 1 and steps.max() == n_steps
+        ended_by_termination = (after[:, 1] == length) & (after[:, 0] % 2 == 0)
+        stopped = model.replay_buffer.table[:size, task, -3] == 0.0
+        np.testing.assert_array_equal(stopped, ended_by_termination)
+        np.testing.assert_allclose(model.replay_buffer.rewards[:size, task], (1 - 0.99**steps) / (1 - 0.99), rtol=1e-5)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="optimize_memory_usage"):
+        make_buffer(optimize_memory_usage=True)
+    with pytest.raises(ValueError, match="buffer_size is 0"):
+        make_buffer(size=0)
+    with pytest.raises(ValueError, match="n_steps is 0"):
+        make_buffer(n_steps=0)
+    with pytest.raises(ValueError, match="empty"):
+        make_buffer().sample(4)
+
+
+def test_a_table_larger_than_memory_is_announced():
+    buffer = make_buffer()
+    buffer.buffer_size = 10**12
+    with pytest.warns(UserWarning, match="GB of memory"):
+        buffer._warn_if_too_large()
