@@ -1,0 +1,166 @@
+"""The project around the packages: what is pinned, what is installed, what the make targets do."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCKED_EXTRAS = ("dev", "metaworld", "robotics", "report")
+LOCK = [
+    line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+]
+
+
+# ---- the lock file ----
+
+
+def test_lock_pins_exact_versions_and_nothing_else() -> None:
+    for line in LOCK:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
+    assert not [line for line in LOCK if line.startswith(("nvidia-", "cuda-", "triton"))]
+
+
+def test_lock_satisfies_every_requirement() -> None:
+    locked = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in LOCK)}
+    wanted = [*PROJECT["dependencies"]]
+    for extra in LOCKED_EXTRAS:
+        wanted += PROJECT["optional-dependencies"][extra]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != "qmp-suite":
+            version = locked[requirement.name.lower()]
+            assert requirement.specifier.contains(version), f"{requirement} against {version}"
+
+
+# ---- the packages ----
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names of the files in the wheel, built from a copy of what git tracks or would track."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for package in ("qmp_envs", "qmp_sb3"):
+        shutil.copytree(ROOT / package, source / package, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(folder), str(source)], check=True)
+    [built] = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_wheel_has_code_types_models_and_settings(wheel: list[str]) -> None:
+    for package in ("qmp_envs", "qmp_sb3"):
+        files = {
+            str(file.relative_to(ROOT))
+            for file in (ROOT / package).rglob("*")
+            if file.is_file() and "__pycache__" not in file.parts
+        }
+        assert files <= set(wheel), files - set(wheel)
+        assert f"{package}/py.typed" in wheel
+    assert {name.split("/")[0] for name in wheel if ".dist-info" not in name} == {"qmp_envs", "qmp_sb3"}
+
+
+def test_console_script_exists() -> None:
+    module, _, function = PROJECT["scripts"]["qmp"].partition(":")
+    assert callable(getattr(import_module(module), function))
+
+
+def imports(package: str) -> set[str]:
+    """Top-level names of everything that a package imports, at any depth of its code."""
+    found: set[str] = set()
+    for file in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_environments_need_no_learning_library() -> None:
+    assert not imports("qmp_envs") & {"torch", "stable_baselines3", "qmp_sb3"}
+
+
+def test_everything_imported_is_a_declared_dependency() -> None:
+    declared = {Requirement(line).name.lower() for line in PROJECT["dependencies"]}
+    for extra in ("metaworld", "robotics", "cluster", "report"):
+        declared |= {Requirement(line).name.lower() for line in PROJECT["optional-dependencies"][extra]}
+    names = {"yaml": "pyyaml", "stable_baselines3": "stable-baselines3", "gymnasium_robotics": "gymnasium-robotics"}
+    used = (imports("qmp_envs") | imports("qmp_sb3")) - set(sys.stdlib_module_names) - {"qmp_envs", "qmp_sb3"}
+    assert {names.get(name, name) for name in used} <= declared
+
+
+def test_importing_the_environments_is_light() -> None:
+    code = "import sys, qmp_envs; print([name for name in ('torch', 'stable_baselines3') if name in sys.modules])"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+# ---- make ----
+
+
+def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = ["make", "-f", str(ROOT / "Makefile"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("target", [".venv", "train", "test", "test-all", "lint", "type", "bench", "lock", "help"])
+def test_targets_exist(target: str) -> None:
+    result = make("-n", target)
+    assert result.returncode == 0, result.stderr
+
+
+def test_train_never_writes_into_an_existing_run(tmp_path: Path) -> None:
+    (tmp_path / "installed").touch()
+    qmp = tmp_path / "bin" / "qmp"
+    qmp.parent.mkdir()
+    qmp.write_text('#!/bin/sh\nfor last; do :; done\nmkdir -p "$last"\necho "$@"\n')
+    qmp.chmod(0o755)
+    commands = [
+        make("train", "-o", "installed", "BIN=bin", "STAMP=installed", cwd=tmp_path).stdout.split() for _ in range(3)
+    ]
+    assert [words[-1] for words in commands] == [f"runs/reacher-qmp-0{end}" for end in ("", "-2", "-3")]
+    assert " ".join(commands[0][:-1]) == (
+        "train --env QMP/MultistageReacher-v0 --method qmp --steps 300000 --seed 0 --out"
+    )
+
+
+def test_an_old_python_is_refused_in_words(tmp_path: Path) -> None:
+    old = tmp_path / "old-python"
+    old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "import sys; sys.version_info = (3, 9); $2"\n')
+    old.chmod(0o755)
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    result = make(".venv", f"PYTHON={old}", cwd=tmp_path)
+    assert result.returncode != 0
+    assert "Python 3.11 or newer is needed" in result.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+# ---- the papers around it ----
+
+
+def test_citation_file_is_valid() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert all({"type", "title", "authors"} <= set(reference) for reference in citation["references"])
+
+
+def test_changelog_has_an_unreleased_section() -> None:
+    assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
