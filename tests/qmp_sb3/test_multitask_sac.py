@@ -275,7 +275,7 @@ def test_two_runs_with_one_seed_are_equal_and_ignore_global_randomness():
     def run(seed, disturb):
         model = QMP("MlpPolicy", targets(0.0, 1.0), seed=seed, learning_starts=20, behavior="softmax(1, q)", **SMALL)
         if disturb:
-            np.random.seed(99)
+            np.random.seed(99)  # noqa: NPY002 (the disturbance)
             th.manual_seed(99)
         model.learn(100)
         return model.actor.flat.flat.detach().clone()
