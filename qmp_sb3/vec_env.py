@@ -195,7 +195,7 @@ def _from_list(tasks: list[str | gym.Env], envs_per_task: int, env_kwargs: dict[
     if envs_per_task > 1 and not all(isinstance(task, str) for task in tasks):
         raise ValueError(f"envs_per_task={envs_per_task} needs ids: a finished environment cannot be copied")
     envs = [gym.make(task, **env_kwargs) if isinstance(task, str) else task for task in tasks * envs_per_task]
-    if len({id(env) for env in envs}) < len(envs):
+    if any(env is other for number, env in enumerate(envs) for other in envs[:number]):
         raise ValueError("an environment is in the list twice; every slot needs an environment of its own")
     ids = [env.spec.id if env.spec is not None else type(env.unwrapped).__name__ for env in envs[: len(tasks)]]
     for env, id in zip(envs, ids, strict=False):
