@@ -114,6 +114,7 @@ class MultiTaskEvalCallback(EventCallback):
     ``eval_mixture/<task>/...`` for the mixture that collects the data.
 
     The best model is the one with the highest mean ``success_all``, then ``success_any``, share of stages and return.
+    ``best_mean_reward`` is the highest mean return so far, for SB3's stopping rules.
 
     :param eval_env: id of a task set, vector environment or :class:`~qmp_sb3.vec_env.MultiTaskVecEnv`
     :param eval_freq: environment steps, all tasks together, between evaluations
@@ -155,6 +156,9 @@ class MultiTaskEvalCallback(EventCallback):
         self.log_path, self.best_model_save_path = log_path, best_model_save_path
         self.seed, self.mixture = seed, mixture
         self.callback_on_new_best = callback_on_new_best
+        if callback_on_new_best is not None:
+            callback_on_new_best.parent = self  # SB3's stopping rules read the next line from it
+        self.best_mean_reward = -np.inf
         self.last: Evaluation | None = None
         self.last_mixture: Evaluation | None = None
         self.best: tuple[float, ...] | None = None
@@ -184,6 +188,10 @@ class MultiTaskEvalCallback(EventCallback):
             for key in saved.files:
                 if key not in ("timesteps", "task_ids", "task_names"):
                     self._columns[key] = list(saved[key][:kept])
+        for row in range(kept):
+            merit = _merit({measure: self._columns[column][row] for measure, column in SAVED.items()})
+            self.best = merit if self.best is None else max(self.best, merit)
+            self.best_mean_reward = max(self.best_mean_reward, float(self._columns["results"][row].mean()))
 
     def _on_training_start(self) -> None:
         self._next = (self.model.num_timesteps // self.eval_freq + 1) * self.eval_freq
@@ -247,8 +255,8 @@ class MultiTaskEvalCallback(EventCallback):
 
     def _compare(self) -> bool:
         assert self.last is not None
-        measures = ("success_all", "success_any", "stages", "returns")
-        current = tuple(float(np.nan_to_num(self.last.mean(measure), nan=0.0)) for measure in measures)
+        self.best_mean_reward = max(self.best_mean_reward, self.last.mean("returns"))
+        current = _merit({measure: getattr(self.last, measure) for measure in SAVED})
         if self.best is not None and current <= self.best:
             return True
         self.best = current
@@ -260,3 +268,9 @@ class MultiTaskEvalCallback(EventCallback):
     def update_child_locals(self, locals_: dict[str, Any]) -> None:
         if self.callback is not None:
             self.callback.update_locals(locals_)
+
+
+def _merit(results: dict[str, np.ndarray]) -> tuple[float, ...]:
+    """What makes a model the best one, the first difference deciding; NaN measures count as 0."""
+    measures = ("success_all", "success_any", "stages", "returns")
+    return tuple(float(np.nan_to_num(results[measure]).mean()) for measure in measures)
