@@ -261,7 +261,7 @@ class MultiTaskPolicy(BasePolicy):
 
     def encode(self, observations: np.ndarray | th.Tensor) -> th.Tensor:
         """Observations ``(rows, *shape)`` to network inputs ``(rows, features)`` on the policy's device."""
-        return encode_observations(observations, self.observation_space).to(self.device)
+        return encode_observations(observations, self.observation_space).to(self.actor.flat.flat.device)
 
     def predict(
         self,

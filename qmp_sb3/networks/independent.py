@@ -47,12 +47,14 @@ class IndependentMLP(TaskModule):
                 initialize(weight[network], bias[network], generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(bias))
+        # A plain list: looking parameters up in a ParameterList takes longer than a small layer does.
+        self._layers = list(zip(self.weights, self.biases, strict=True))
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         copies = self.copies if copies is None else copies
         hidden = inputs.repeat(copies, 1, 1) if copies > 1 else inputs
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+        last = len(self._layers) - 1
+        for layer, (weight, bias) in enumerate(self._layers):
             if tasks is not None or copies < self.copies:
                 weight, bias = (self._select(parameter, tasks, copies) for parameter in (weight, bias))
             hidden = th.baddbmm(bias, hidden, weight)  # (copies * tasks, batch, width)
