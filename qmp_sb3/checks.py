@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,17 +70,23 @@ def same_tasks(expected: tuple[str, ...], given: tuple[str, ...]) -> None:
 
 def temperatures(ent_coef: Any, n_tasks: int) -> tuple[list[float], bool]:
     """Initial temperature of each task, and whether it is learned."""
-    if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
-        initial = float(ent_coef.split("_")[1]) if "_" in ent_coef else 1.0
-        if not initial > 0.0:
-            raise ValueError(f"ent_coef={ent_coef!r}: the initial temperature must be greater than 0")
-        return [initial] * n_tasks, True
-    values = [float(ent_coef)] * n_tasks if np.ndim(ent_coef) == 0 else [float(value) for value in ent_coef]
+    word, _, initial = ent_coef.partition("_") if isinstance(ent_coef, str) else ("", "", "")
+    learned = word == "auto"
+    try:
+        values = [float(value) for value in np.atleast_1d((initial or 1.0) if learned else ent_coef)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"ent_coef={ent_coef!r} is none of 'auto', 'auto_0.1', a number, one per task") from error
+    if learned and not values[0] > 0.0:
+        raise ValueError(f"ent_coef={ent_coef!r}: the initial temperature must be greater than 0")
+    if not min(values, default=0.0) >= 0.0:
+        raise ValueError(f"ent_coef={ent_coef!r}: a temperature must not be negative")
+    if learned or np.ndim(ent_coef) == 0:
+        values *= n_tasks
     if len(values) != n_tasks:
         raise ValueError(
             f"ent_coef has {len(values)} values, but there are {n_tasks} tasks; give one value or one per task"
         )
-    return values, False
+    return values, learned
 
 
 def resolve_tasks(task: Any, rows: int, names: tuple[str, ...], slots: np.ndarray | None) -> np.ndarray:
@@ -112,6 +119,10 @@ def _task_index(task: Any, names: tuple[str, ...]) -> int:
         if task not in names:
             raise ValueError(f"unknown task {task!r}; {closest(task, names)}")
         return names.index(task)
-    if not 0 <= int(task) < len(names):
+    try:
+        index = operator.index(task)
+    except TypeError as error:
+        raise TypeError(f"task is {task!r}; it must be an index or a name") from error
+    if isinstance(task, (bool, np.bool_)) or not 0 <= index < len(names):
         raise ValueError(f"task {task} is out of range; the tasks are 0 to {len(names) - 1}: {', '.join(names)}")
-    return int(task)
+    return index
