@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and make, nothing else. `make PYTHON=python3.12 test` chooses the interpreter.
 PYTHON ?= python3
 SEED   ?= 0
-# Tests run in two processes of one thread each: measured fastest on two cores, and small networks lose with more threads.
+# Tests run in this many processes of one thread each (small networks lose with more threads); 0 is no extra process.
 JOBS   ?= 2
 TEST   ?=
 

@@ -16,14 +16,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from qmp_sb3.experiments import readme
+import qmp_envs
+from qmp_sb3.experiments import RunSpec, readme, run
+from qmp_sb3.experiments.live import Display
 
+ID = "QMP/MultistageReacher-v0"
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
@@ -46,10 +49,14 @@ class Snippet:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
-@dataclass
-class Page:
-    path: Path
-    snippets: list[Snippet] = field(default_factory=list)
+class Keys(Display):
+    """Collects the logged keys of a run."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+
+    def progress(self, steps: int, values: Mapping[str, float]) -> None:
+        self.keys |= set(values)
 
 
 def snippets(path: Path) -> Iterator[Snippet]:
@@ -126,3 +133,18 @@ def test_generated_tables_are_up_to_date(path: Path) -> None:
 def test_links_to_files_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_logged_key_is_explained(tmp_path: Path) -> None:
+    """Of a run of several tasks with stages, the richest case."""
+    overrides = {"learning_starts": 500, "policy_kwargs.net_arch": [8], "batch_size": 8}
+    spec = RunSpec(ID, "qmp", 2500, overrides=overrides, eval_every=1000, eval_episodes=1)
+    display = Keys()
+    run(spec, tmp_path / "run", display)
+    text = (ROOT / "docs" / "logging.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`([a-z_]+/[a-z_<>/.]+)`", text))
+    tasks = "|".join(map(re.escape, qmp_envs.task_names(ID)))
+    for key in display.keys:
+        generic = re.sub(f"/(?:{tasks})/(?:{tasks})$", "/<task>/<task>", key)
+        generic = re.sub(f"/(?:{tasks})(?=/|$)", "/<task>", generic).replace("eval_mixture/", "eval/")
+        assert generic in explained, f"docs/logging.md does not explain {key}"
