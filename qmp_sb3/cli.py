@@ -42,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         return commands[options.command](options)
     except UsageError as error:
-        print(f"qmp {error}" if str(error) else "qmp", file=sys.stderr)
+        print(f"qmp {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return STOPPED
 
 
 def parser() -> Parser:
