@@ -251,9 +251,10 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         self.critic.flat.backward(combine(loss_critic, batch.present))
         self.critic.optimizer.step()
 
-        values = self.critic(th.cat([batch.observations, actions], dim=-1))
-        loss_actor = actor_loss(values, log_prob, temperature)
-        self.actor.flat.backward(combine(loss_actor, batch.present))
+        with self.critic.flat.constant():
+            values = self.critic(th.cat([batch.observations, actions], dim=-1))
+            loss_actor = actor_loss(values, log_prob, temperature)
+            self.actor.flat.backward(combine(loss_actor, batch.present))
         self.actor.optimizer.step()
         return th.stack([loss_temperature.detach(), loss_critic.detach(), loss_actor.detach()])
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 
 import torch as th
 from torch import nn
 
 
-def _segments(tensors: list[th.Tensor], flat: th.Tensor) -> list[th.Tensor]:
-    pieces = flat.split([tensor.numel() for tensor in tensors])
-    return [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
-
-
 class FlatParameters:
     """Keeps the parameters of a module in one contiguous tensor; the module's own become views of it.
 
     Whatever writes to the module's parameters in place (``load_state_dict``, an optimizer) writes to the flat tensor,
-    and the reverse.
+    and the reverse. Every parameter also knows where its gradient belongs (``parameter.gradient_place``, a view of the
+    flat gradient), so that a layer may write it there itself.
 
     :param module: the module whose parameters are gathered
     """
@@ -30,11 +28,12 @@ class FlatParameters:
     def gather(self) -> None:
         """Lay the parameters out anew: after the module has moved to another device or type."""
         data = th.cat([parameter.data.flatten() for parameter in self.parameters])
-        gradient = th.zeros_like(data)
-        self.flat.data = data
-        self._gradient, self._gradient_views = gradient, self._segments(gradient)
-        for parameter, view in zip(self.parameters, self._segments(data), strict=True):
+        self.flat.data, self._gradient = data, th.zeros_like(data)
+        self._gradient_views = self._segments(self._gradient)
+        views = zip(self.parameters, self._segments(data), self._gradient_views, strict=True)
+        for parameter, view, gradient_view in views:
             parameter.data = view
+            parameter.gradient_place = gradient_view  # type: ignore[attr-defined]
 
     def _segments(self, flat: th.Tensor) -> list[th.Tensor]:
         pieces = flat.split([parameter.numel() for parameter in self.parameters])
@@ -43,10 +42,22 @@ class FlatParameters:
     def backward(self, loss: th.Tensor) -> None:
         """Set the flat tensor's gradient, and the parameters', which are views of it, to that of ``loss``."""
         gradients = th.autograd.grad(loss, self.parameters)
-        th._foreach_copy_(self._gradient_views, list(gradients))
         self.flat.grad = self._gradient
-        for parameter, view in zip(self.parameters, self._gradient_views, strict=True):
+        for parameter, view, gradient in zip(self.parameters, self._gradient_views, gradients, strict=True):
+            if gradient.data_ptr() != view.data_ptr():
+                view.copy_(gradient)
             parameter.grad = view
+
+    @contextmanager
+    def constant(self) -> Iterator[None]:
+        """Inside, the parameters are constants: a loss that only passes through the module leaves them alone."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in self.parameters:
+                parameter.requires_grad_(True)
 
     def polyak_(self, source: FlatParameters, tau: float) -> None:
         """Move these parameters a share ``tau`` towards ``source``."""

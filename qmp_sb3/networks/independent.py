@@ -9,6 +9,7 @@ import torch as th
 from torch import nn
 
 from qmp_sb3.networks.initialization import INITIALIZATIONS
+from qmp_sb3.networks.stacked_linear import stacked_linear
 from qmp_sb3.networks.task_module import TaskModule
 
 
@@ -37,7 +38,7 @@ class IndependentMLP(TaskModule):
         generator: th.Generator | None = None,
     ) -> None:
         super().__init__(n_in, n_out, n_tasks, copies)
-        self.activation = activation_fn()
+        self.activation = nn.ReLU(inplace=True) if activation_fn is nn.ReLU else activation_fn()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         initialize = INITIALIZATIONS[initialization]
         for fan_in, fan_out in pairwise([n_in, *hidden, n_out]):
@@ -57,7 +58,7 @@ class IndependentMLP(TaskModule):
         for layer, (weight, bias) in enumerate(self._layers):
             if tasks is not None or copies < self.copies:
                 weight, bias = (self._select(parameter, tasks, copies) for parameter in (weight, bias))
-            hidden = th.baddbmm(bias, hidden, weight)  # (copies * tasks, batch, width)
+            hidden = stacked_linear(hidden, weight, bias)  # (copies * tasks, batch, width)
             if layer < last:
                 hidden = self.activation(hidden)
         return hidden.view(copies, -1, *hidden.shape[1:])
