@@ -50,7 +50,7 @@ def stacked_linear(inputs: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.
     """``inputs @ weight + bias`` of every network in a stack.
 
     Where weight and bias have a ``gradient_place`` (see :class:`~qmp_sb3.networks.flat_parameters.FlatParameters`),
-    backward writes their gradients there: it allocates nothing large, and nothing is copied afterwards. Such a layer may
+    backward writes their gradients there: it allocates nothing large and nothing is copied afterwards. Such a layer may
     enter a loss only once, since a second time would overwrite the first.
 
     :param inputs: ``(networks, batch, in)``
