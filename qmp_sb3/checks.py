@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -11,8 +12,11 @@ import numpy as np
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
+from qmp_sb3.networks.initialization import INITIALIZATIONS
+from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import MultiTaskReplayBuffer
 
+_SUPPLIED = ("observation_space", "action_space", "lr_schedule", "n_tasks", "networks", "generator")
 STDOUT_KEY = 28  # characters of a key that SB3's console logger shows without cutting
 
 
@@ -33,6 +37,20 @@ def one_of(argument: str, value: str, known: Iterable[str]) -> str:
     return value
 
 
+def each_of(
+    argument: str, value: str | dict[str, str], known: Iterable[str], roles: tuple[str, ...] = ("actor", "critic")
+) -> str | dict[str, str]:
+    """``value``, one name or ``{"actor": name, "critic": name}``, if the names are known.
+
+    :raises ValueError: naming the closest known name, or the missing role
+    """
+    if isinstance(value, dict) and set(value) != set(roles):
+        raise ValueError(f"{argument} is given for {', '.join(value)}; it needs {' and '.join(roles)}, or one name")
+    for name in value.values() if isinstance(value, dict) else [value]:
+        one_of(argument, name, known)
+    return value
+
+
 def refuse_unsupported(policy: Any, use_sde: bool, replay_buffer_class: type[ReplayBuffer] | None) -> None:
     """Raise for SB3's options that are listed as unsupported in docs/compatibility.md."""
     if policy in ("CnnPolicy", "MultiInputPolicy"):
@@ -47,6 +65,18 @@ def refuse_unsupported(policy: Any, use_sde: bool, replay_buffer_class: type[Rep
         raise ValueError(
             f"replay_buffer_class={replay_buffer_class.__name__} knows no tasks; derive it from MultiTaskReplayBuffer"
         )
+
+
+def refuse_policy_arguments(policy_kwargs: dict[str, Any] | None) -> None:
+    """Raise for arguments that the policy does not have, or whose names it does not know."""
+    known = [name for name in inspect.signature(MultiTaskPolicy).parameters if name not in _SUPPLIED]
+    for name in policy_kwargs or {}:
+        if name in ("features_extractor_class", "features_extractor_kwargs", "share_features_extractor"):
+            raise ValueError(f"policy_kwargs[{name!r}] is not supported: the networks read the flat observation itself")
+        if name not in known:
+            raise ValueError(f"policy_kwargs has an unknown argument {name!r}; {closest(name, known)}")
+    initialization = (policy_kwargs or {}).get("initialization", "linear")
+    each_of("initialization", initialization, INITIALIZATIONS)
 
 
 def refuse_reward_normalization(normalize: VecNormalize | None, task_names: tuple[str, ...]) -> None:

@@ -56,6 +56,8 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         **kwargs: Any,
     ) -> None:
         checks.refuse_unsupported(policy, use_sde, replay_buffer_class)
+        if policy == "MlpPolicy":
+            checks.refuse_policy_arguments(kwargs.get("policy_kwargs"))
         self.behavior: Behavior = parse_behavior(behavior)
         self.warmup_actions = checks.one_of("warmup_actions", warmup_actions, ("random", "policy"))
         self.num_threads = num_threads
@@ -101,10 +103,10 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
 
     def _setup_tasks(self) -> None:
         """Names of the tasks and where each slot's task is read; a loaded model keeps names and counts."""
+        self.task_names = tuple(self.task_names)  # a loaded model has a list here: SB3 saves it as JSON
         if self.env is None:
             return
         names = self._read_tasks(self.env)
-        self.task_names = tuple(self.task_names)  # SB3's JSON makes it a list
         if not self.task_names:
             self.task_names = names
             self.num_stages = int(getattr(self.env.unwrapped, "num_stages", 0))

@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior
 from qmp_sb3.multitask_off_policy import MultiTaskOffPolicyAlgorithm
+from qmp_sb3.networks import NETWORKS
 from qmp_sb3.objectives import TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, temperature_loss
 from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic, MultiTaskPolicy
 from qmp_sb3.replay import Batch
@@ -146,7 +147,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             supported_action_spaces=(spaces.Box,),
         )
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
-        self.target_update_interval, self.networks = target_update_interval, networks
+        self.target_update_interval = target_update_interval
+        self.networks = checks.each_of("networks", networks, NETWORKS)
         self.sharing = checks.one_of("sharing", sharing, SHARING)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self.log_ent_coef: th.Tensor | None = None

@@ -69,6 +69,10 @@ class _TaskPolicy(BasePolicy):
             network_kwargs=settings,
         )
 
+    def load_from_vector(self, vector: np.ndarray) -> None:
+        super().load_from_vector(vector)
+        self.flat.gather()
+
     def _apply(self, fn: Callable, recurse: bool = True) -> _TaskPolicy:
         super()._apply(fn, recurse)
         self.flat.gather()
@@ -301,6 +305,11 @@ class MultiTaskPolicy(BasePolicy):
         actions = self.unscale_action(scaled.cpu().numpy().reshape(-1, *self.action_space.shape))
         actions = np.clip(actions, self.action_space.low, self.action_space.high)
         return (actions if vectorized else actions.squeeze(axis=0)), state
+
+    def load_from_vector(self, vector: np.ndarray) -> None:
+        super().load_from_vector(vector)
+        for module in (self.actor, self.critic, self.critic_target):
+            module.flat.gather()
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self.actor._predict(observation, deterministic)

@@ -43,12 +43,14 @@ def test_constructor_arguments(arguments, message):
         make(**arguments)
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="the policy looks these names up without a check")
 @pytest.mark.parametrize(
     "arguments, message",
     [
         ({"networks": "independant"}, "'independant' is unknown; did you mean 'independent'"),
+        ({"networks": {"actor": "independent"}}, "needs actor and critic"),
         ({"policy_kwargs": {"initialization": "lineer"}}, "'lineer' is unknown; did you mean 'linear'"),
+        ({"policy_kwargs": {"netarch": [8]}}, "'netarch'; did you mean 'net_arch'"),
+        ({"policy_kwargs": {"features_extractor_class": object}}, "features_extractor_class.*not supported"),
     ],
 )
 def test_names_of_networks(arguments, message):

@@ -40,7 +40,6 @@ def test_save_and_load(tmp_path, which):
     assert not equal(saved, weights(loaded))
 
 
-@pytest.mark.xfail(strict=True, reason="JSON makes a list of the tuple")
 def test_task_names_stay_a_tuple(tmp_path):
     make().save(tmp_path / "model")
     assert QMP.load(tmp_path / "model", device="cpu").task_names == make().task_names
@@ -256,7 +255,6 @@ def test_save_policy_alone(tmp_path, which):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="torch puts the vector's slices in place of the flat tensor's views")
 def test_policy_parameters_as_vector():
     model, other = make(seed=0), make(seed=1)
     model.policy.load_from_vector(other.policy.parameters_to_vector())
