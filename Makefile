@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 STAMP  := $(VENV)/.installed
-CODE   := qmp_envs qmp_sb3 tests
+CODE   := qmp_envs qmp_sb3 tests $(wildcard benchmarks)
 
 .PHONY: help train test test-all lint type bench lock clean $(VENV)
 .DEFAULT_GOAL := help
