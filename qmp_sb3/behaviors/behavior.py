@@ -56,7 +56,8 @@ class Behavior(ABC):
         """:meth:`choose`, counted."""
         proposals.fixed = self.fixed_policies()
         chosen = self.choose(proposals)
-        np.add.at(self.counts, (proposals.tasks, chosen), 1)
+        pairs = np.bincount(proposals.tasks * self.counts.shape[1] + chosen, minlength=self.counts.size)
+        self.counts += pairs.reshape(self.counts.shape)
         return chosen
 
     def mixture(self) -> np.ndarray:
