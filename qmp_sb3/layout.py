@@ -30,14 +30,22 @@ class TaskLayout:
         #: the tasks that have rows, or None when all have
         self.present = None if len(present) == n_tasks else th.from_numpy(present)
         self.tasks_tensor = th.from_numpy(self.tasks)
+        # The usual order, task by task and round again, needs no indices.
+        self._in_turn = len(self.tasks) % n_tasks == 0 and bool(
+            (self.tasks == np.arange(len(self.tasks)) % n_tasks).all()
+        )
         self._index = th.from_numpy(index)  # (present tasks, rows of the fullest task)
         self._position = th.from_numpy(block), th.from_numpy(self.rank)
 
     def to_tasks(self, rows: th.Tensor) -> th.Tensor:
         """``(rows, ...)`` to ``(present tasks, rows of the fullest task, ...)``."""
+        if self._in_turn:
+            return rows.unflatten(0, (-1, self.n_tasks)).transpose(0, 1)
         return rows[self._index.to(rows.device)]
 
     def to_rows(self, blocks: th.Tensor) -> th.Tensor:
         """``(present tasks, rows of the fullest task, ...)`` to ``(rows, ...)``."""
+        if self._in_turn:
+            return blocks.transpose(0, 1).flatten(0, 1)
         block, rank = self._position
         return blocks[block.to(blocks.device), rank.to(blocks.device)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch as th
 
 from qmp_sb3.behaviors.fixed import FixedGaussian
-from qmp_sb3.distributions import squashed_sample, squashed_sample_log_prob
+from qmp_sb3.distributions import split_parameters, squashed_sample, squashed_sample_log_prob
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
 
@@ -51,19 +51,21 @@ class Proposals:
     def candidates(self) -> int:
         return self.n_tasks + len(self.fixed)
 
+    @property
+    def _act_dim(self) -> int:
+        return self.policy.actor.network.n_out // 2
+
     @cached_property
-    def _gaussians(self) -> tuple[th.Tensor, th.Tensor]:
-        """Mean and log-std of every trained policy before squashing, ``(slots, tasks, act)``."""
-        mean, log_std = self.policy.actor.every(self.features)
-        return mean.transpose(0, 1), log_std.transpose(0, 1)
+    def _outputs(self) -> th.Tensor:
+        """What every trained policy's network says, mean and log-std, ``(tasks, slots, 2 * act)``."""
+        return self.policy.actor.network.every(self.features)[0]
 
     def _noise(self, *shape: int) -> th.Tensor:
-        size = (*shape, self.policy.actor.network.n_out // 2)
-        return th.randn(size, generator=self.generator, device=self.features.device)
+        return th.randn((*shape, self._act_dim), generator=self.generator, device=self.features.device)
 
     def mean_actions(self) -> th.Tensor:
         """mu_j(s) of every candidate, ``(slots, candidates, act)``."""
-        means = th.tanh(self._gaussians[0])
+        means = th.tanh(self._outputs[..., : self._act_dim]).transpose(0, 1)
         if not self.fixed:
             return means
         fixed = th.stack([policy.mean_action(self.features) for policy in self.fixed], dim=1)
@@ -71,8 +73,9 @@ class Proposals:
 
     def sampled_actions(self, samples: int) -> tuple[th.Tensor, th.Tensor]:
         """a ~ pi_j(.|s) ``(samples, slots, candidates, act)`` and log pi_j(a|s) ``(samples, slots, candidates)``."""
-        noise = self._noise(samples, *self._gaussians[0].shape[:2])
-        actions, log_prob = squashed_sample_log_prob(*self._gaussians, noise)
+        mean, log_std = split_parameters(self._outputs.transpose(0, 1))
+        noise = self._noise(samples, len(self.features), self.n_tasks)
+        actions, log_prob = squashed_sample_log_prob(mean, log_std, noise)
         for policy in self.fixed:
             drawn, density = policy.sample_log_prob(self._noise(samples, len(self.features)))
             actions = th.cat([actions, drawn[:, :, None]], dim=2)
@@ -104,10 +107,10 @@ class Proposals:
         if deterministic:
             noise.zero_()
         trained = np.where(chosen < self.n_tasks, chosen, self.tasks)
-        if "_gaussians" in self.__dict__:
-            rows, columns = th.arange(len(trained)), th.from_numpy(trained)
-            mean, log_std = (parameter[rows, columns] for parameter in self._gaussians)
-            actions = squashed_sample(mean, log_std, noise)
+        if "_outputs" in self.__dict__:
+            rows = th.from_numpy(trained * len(trained) + np.arange(len(trained))).to(noise.device)
+            outputs = self._outputs.flatten(0, 1).index_select(0, rows)
+            actions = squashed_sample(*split_parameters(outputs), noise)
         else:
             layout = self.layout if np.array_equal(trained, self.tasks) else TaskLayout(trained, self.n_tasks)
             actions = self.policy.actor.act(self.features, layout, noise)
