@@ -1,0 +1,92 @@
+"""The benchmarks run, compare like with like, and write whole files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch as th
+
+from benchmarks.paper import point2d
+from benchmarks.speed import ratios, workloads
+from benchmarks.speed.test_speed import VARIANTS
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    for name, value in {"STORED": 64, "HIDDEN": [8, 8], "UPDATES": 1}.items():
+        monkeypatch.setattr(workloads, name, value)
+
+
+@pytest.mark.parametrize("name", workloads.GROUPS)
+def test_every_variant_runs_and_gets_a_row(name):
+    rows = ratios.table(rounds=1, round_seconds=0.0, names=(name,)).splitlines()[2:]
+    assert [row.split(" | ")[1] for row in rows] == list(VARIANTS[name])
+    assert rows[0].endswith("|  |  |") and all(float(row.split(" | ")[-1].rstrip(" |")) > 0 for row in rows[1:])
+
+
+def test_the_looped_switches_agree():
+    """Both ways to write the loop, and the stacked one, choose the same policies for the same weights."""
+    models = workloads.separate_models()
+    ours = workloads.our_model()
+    for task, model in enumerate(models):
+        copy_task(ours, task, model)
+    observations = np.random.default_rng(3).normal(size=(workloads.TASKS, workloads.OBSERVATIONS)).astype(np.float32)
+    ours._act(observations)
+    chosen = ours.behavior.counts.argmax(axis=1)
+    for switch in (workloads.looped_switch, workloads.looped_switch_by_predict):
+        for model in models:  # samples become means, by which one sees who acted
+            with th.no_grad():
+                model.actor.log_std.weight.zero_()
+                model.actor.log_std.bias.fill_(-20.0)
+        actions = switch(models, observations)
+        means = [models[j].predict(row, deterministic=True)[0] for j, row in zip(chosen, observations, strict=True)]
+        np.testing.assert_allclose(actions, means, atol=1e-4)
+
+
+def copy_task(ours, task: int, model) -> None:
+    """Weights of an SB3 model into one task of the stacked networks."""
+    actor = [layer for layer in model.actor.latent_pi if isinstance(layer, th.nn.Linear)]
+    first_critic = [layer for layer in model.critic.q_networks[0] if isinstance(layer, th.nn.Linear)]
+    with th.no_grad():
+        last = ours.actor.network
+        for k, layer in enumerate(actor):
+            last.weights[k][task].copy_(layer.weight.T)
+            last.biases[k][task, 0].copy_(layer.bias)
+        heads = (model.actor.mu, model.actor.log_std)
+        last.weights[-1][task].copy_(th.cat([head.weight for head in heads]).T)
+        last.biases[-1][task, 0].copy_(th.cat([head.bias for head in heads]))
+        for k, layer in enumerate(first_critic):
+            ours.critic.network.weights[k][task].copy_(layer.weight.T)
+            ours.critic.network.biases[k][task, 0].copy_(layer.bias)
+
+
+def test_the_arms_of_a_seed_start_alike():
+    model = point2d.build(seeds=2)
+    one = model.observation_space.sample()
+    actions = np.stack([model.predict(one, task=learner, deterministic=True)[0] for learner in range(6)])
+    np.testing.assert_allclose(actions[[0, 1]], actions[[2, 3]], rtol=1e-6)
+    np.testing.assert_allclose(actions[[0, 1]], actions[[4, 5]], rtol=1e-6)
+    assert not np.allclose(actions[0], actions[1])
+    assert th.equal(model.critic.flat.flat, model.critic_target.flat.flat)
+
+
+def test_learners_only_borrow_from_their_arms_policies(tmp_path, capsys):
+    point2d.main(["--seeds", "2", "--steps", "240", "--out", str(tmp_path / "new" / "point2d.json")])
+    assert "| SAC | " in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["point2d.json"]
+    document = json.loads((tmp_path / "new" / "point2d.json").read_text())
+    assert len(document["runs"]) == 6
+    for one in document["runs"]:
+        assert one["steps"] == [60, 120, 180, 240] and len(one["returns"]) == len(one["reached"]) == 4
+        assert set(one["mixture"]) <= {"own", *point2d.ARMS[one["arm"]]}
+        assert sum(one["mixture"].values()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_stored_result_is_complete():
+    """What docs/benchmarks.md shows was measured with all seeds and steps, and says on what."""
+    document = json.loads(point2d.RESULTS.read_text())
+    assert len(document["runs"]) == len(point2d.ARMS) * point2d.SEEDS
+    assert all(one["steps"][-1] == point2d.STEPS for one in document["runs"])
+    assert document["machine"]["versions"]["torch"] and document["machine"]["processor"]
+    page = (point2d.RESULTS.parents[3] / "docs" / "benchmarks.md").read_text()
+    assert point2d.table(document["runs"]) in page, "the page shows the stored numbers"
