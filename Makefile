@@ -15,7 +15,7 @@ CODE   := qmp_envs qmp_sb3 tests $(wildcard benchmarks)
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make train      train QMP on the Multistage Reacher (300,000 steps, about 5 minutes on 2 cores)"
+	@echo "make train      train QMP on the Multistage Reacher (400,000 steps, about 5 minutes on 2 cores)"
 	@echo "make test       run the tests"
 	@echo "make test-all   also the slow tests and those that download a file"
 	@echo "make lint       ruff;   make type   mypy;   make bench   speed (pytest-benchmark)"
@@ -38,7 +38,7 @@ $(STAMP): $(LOCKED) pyproject.toml
 train: $(STAMP)
 	@out=runs/reacher-qmp-$(SEED); n=2; \
 	while [ -e "$$out" ]; do out=runs/reacher-qmp-$(SEED)-$$n; n=$$((n + 1)); done; \
-	exec $(BIN)/qmp train --env QMP/MultistageReacher-v0 --method qmp --steps 300000 --seed $(SEED) --out "$$out"
+	exec $(BIN)/qmp train --env QMP/MultistageReacher-v0 --method qmp --steps 400000 --seed $(SEED) --out "$$out"
 
 test test-all bench: export OMP_NUM_THREADS = 1
 

@@ -140,7 +140,7 @@ def test_train_never_writes_into_an_existing_run(tmp_path: Path) -> None:
     ]
     assert [words[-1] for words in commands] == [f"runs/reacher-qmp-0{end}" for end in ("", "-2", "-3")]
     assert " ".join(commands[0][:-1]) == (
-        "train --env QMP/MultistageReacher-v0 --method qmp --steps 300000 --seed 0 --out"
+        "train --env QMP/MultistageReacher-v0 --method qmp --steps 400000 --seed 0 --out"
     )
 
 
