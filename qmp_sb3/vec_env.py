@@ -172,8 +172,9 @@ def make_multitask_vec_env(
             )
         vec_env = MultiTaskVecEnv(env)
     elif isinstance(env, str):
-        if env in qmp_envs.ids():
-            tasks = 1 if "task" in env_kwargs else len(qmp_envs.task_names(env, **_task_set_options(env, env_kwargs)))
+        if _is_task_set(env):
+            fixed = env_kwargs.get("task") is not None
+            tasks = 1 if fixed else len(qmp_envs.task_names(_plain_id(env), **_task_set_options(env_kwargs)))
             vec_env = MultiTaskVecEnv(gym.make_vec(env, num_envs=tasks * envs_per_task, **env_kwargs))
         else:
             vec_env = _from_list([env], envs_per_task, env_kwargs)
@@ -184,8 +185,17 @@ def make_multitask_vec_env(
     return vec_env
 
 
-def _task_set_options(id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
-    drivers = ("render_mode", "camera", "width", "height", "task_one_hot", "max_episode_steps")
+def _plain_id(id: str) -> str:
+    """Without the module that Gymnasium is to import first, as in ``"qmp_envs:QMP/Maze-v0"``."""
+    return id.rpartition(":")[2]
+
+
+def _is_task_set(env: Any) -> bool:
+    return isinstance(env, str) and _plain_id(env) in qmp_envs.ids()
+
+
+def _task_set_options(env_kwargs: dict[str, Any]) -> dict[str, Any]:
+    drivers = ("task", "render_mode", "camera", "width", "height", "task_one_hot", "max_episode_steps")
     return {key: value for key, value in env_kwargs.items() if key not in drivers}
 
 
@@ -276,7 +286,7 @@ class _FromResetInfos:
 
 def as_task_env(env: Any) -> Any:
     """Task-set ids and vector environments as a :class:`MultiTaskVecEnv`; everything else as it is."""
-    if isinstance(env, VectorEnv) or (isinstance(env, str) and env in qmp_envs.ids()):
+    if isinstance(env, VectorEnv) or _is_task_set(env):
         return make_multitask_vec_env(env)
     if isinstance(env, Iterable) and not isinstance(env, (str, gym.Env, VecEnv)):
         return make_multitask_vec_env(list(env))

@@ -109,6 +109,8 @@ def test_from_id(id):
     assert env.num_stages == qmp_envs.make_task_set(id).num_stages
     assert make_multitask_vec_env(id, envs_per_task=3).num_envs == 3 * len(names)
     assert as_task_env(id).task_names == names
+    assert as_task_env(f"qmp_envs:{id}").task_names == names, "Gymnasium's way to import a package first"
+    assert make_multitask_vec_env(id, envs_per_task=2, task=None).num_envs == 2 * len(names)
 
 
 def test_options_reach_the_environments():
