@@ -1,0 +1,55 @@
+"""The table of the Reacher benchmark, on results made by hand, and the command on a few steps."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.paper.reacher import Curves, summary, table
+
+ROOT = Path(__file__).parent.parent
+
+
+def written(path: Path, any_of_task_3: list[float]) -> Curves:
+    """Five tasks, two episodes: all succeed but task 3, whose two episodes do as told in each evaluation."""
+    evaluations = len(any_of_task_3)
+    successes_any = np.ones((evaluations, 5, 2))
+    successes_any[:, 3] = np.array(any_of_task_3)[:, None]
+    path.mkdir()
+    np.savez(
+        path / "evaluations.npz",
+        timesteps=100 * np.arange(1, evaluations + 1),
+        successes_any=successes_any.reshape(evaluations, 10),
+        successes=np.zeros((evaluations, 10)),
+        stages=np.full((evaluations, 10), 1 / 3),
+        task_names=np.array(list("abcde")),
+    )
+    return Curves.read(path)
+
+
+def test_a_result_is_the_mean_of_the_last_three_evaluations(tmp_path):
+    one = written(tmp_path / "one", [0, 0, 1, 1, 0])
+    np.testing.assert_allclose(one.at("success_any", 500)[3], 2 / 3)
+    np.testing.assert_allclose(one.at("success_any", 400)[3], 2 / 3)
+    np.testing.assert_allclose(one.at("success_any", 200)[3], 0)
+    assert np.isnan(one.at("success_any", 600)).all(), "the run is not there yet"
+    other = written(tmp_path / "other", [0, 0, 0, 0, 0])
+    values = summary([one, other], 500)
+    np.testing.assert_allclose(values["success_any"], [(4 + 2 / 3) / 5, 0.8])
+    np.testing.assert_allclose(values["subgoals"], 1 / 3)
+    assert values["sparse solved"].tolist() == [1, 0]
+
+
+def test_the_table_names_every_seed_and_leaves_unfinished_runs_out(tmp_path):
+    runs = [written(tmp_path / "one", [1, 1, 1]), written(tmp_path / "two", [0, 0, 0]), written(tmp_path / "three", [1])]
+    line = table({"qmp": runs}, 300).splitlines()[-1]
+    assert line == "| qmp | 2 | **0.90** | 1.00 0.80 | 0.00 | 0.33 | 1 of 2 |"
+
+
+def test_the_command(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.paper.reacher", "--methods", "no-sharing", "--seeds", "0"]
+    options = ["--steps", "1000", "--jobs", "1", "--out", str(tmp_path / "runs")]
+    result = subprocess.run(command + options, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "| no-sharing | 1 |" in result.stdout
+    assert (tmp_path / "runs" / "no-sharing-0" / "result.json").exists()
