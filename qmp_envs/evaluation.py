@@ -168,5 +168,5 @@ def _step_values(infos: dict[str, Any], name: str, ended: np.ndarray) -> np.ndar
 
 
 def _names(envs: VectorEnv, task_ids: np.ndarray) -> tuple[str, ...]:
-    names = getattr(envs.unwrapped, "task_names", None)
-    return tuple(names[i] if names else f"task-{i}" for i in np.unique(task_ids).tolist())
+    names = getattr(envs.unwrapped, "task_names", ())
+    return tuple(names[i] if i < len(names) else f"task-{i}" for i in np.unique(task_ids).tolist())

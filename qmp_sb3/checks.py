@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -96,6 +97,27 @@ def same_tasks(expected: tuple[str, ...], given: tuple[str, ...]) -> None:
         )
     if expected and len(expected) != len(given):
         raise ValueError(f"the model was made for {len(expected)} task(s), but the environment has {len(given)}")
+
+
+def same_buffer(buffer: Any, n_tasks: int, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """A saved replay buffer goes into a model of the same tasks and spaces."""
+    if not isinstance(buffer, MultiTaskReplayBuffer):
+        raise ValueError(f"the file holds a {type(buffer).__name__}, not a MultiTaskReplayBuffer")
+    if buffer.n_tasks != n_tasks:
+        raise ValueError(f"the saved replay buffer has {buffer.n_tasks} task(s), the model {n_tasks}")
+    for name, saved, own in (
+        ("observation space", buffer.observation_space, observation_space),
+        ("action space", buffer.action_space, action_space),
+    ):
+        if saved != own:
+            raise ValueError(f"the saved replay buffer has the {name} {saved}, the model {own}")
+
+
+def at_least(argument: str, value: int, minimum: int) -> int:
+    """``value`` if it is not below ``minimum``."""
+    if value < minimum:
+        raise ValueError(f"{argument} is {value}; it must be at least {minimum}")
+    return value
 
 
 def temperatures(ent_coef: Any, n_tasks: int) -> tuple[list[float], bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pathlib
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +107,8 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         """Names of the tasks and where each slot's task is read; a loaded model keeps names and counts."""
         self.task_names = tuple(self.task_names)  # a loaded model has a list here: SB3 saves it as JSON
         if self.env is None:
+            if not self.task_names:
+                raise ValueError("a new model needs an environment: an id, an environment or a VecEnv")
             return
         names = self._read_tasks(self.env)
         if not self.task_names:
@@ -123,6 +127,19 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         self._slot_tasks: Callable[[], np.ndarray] = slot_tasks
         self._fixed_slots = fixed
         return names
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """As SB3's.
+
+        :raises ValueError: if the saved buffer is for other tasks or spaces; the model then keeps its own
+        """
+        own = self.replay_buffer
+        super().load_replay_buffer(path, truncate_last_traj)
+        try:
+            checks.same_buffer(self.replay_buffer, self.n_tasks, self.observation_space, self.action_space)
+        except ValueError:
+            self.replay_buffer = own
+            raise
 
     def _setup_replay_buffer(self) -> None:
         if self.replay_buffer is not None:

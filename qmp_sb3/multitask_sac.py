@@ -129,11 +129,11 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             learning_rate=learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
-            batch_size=batch_size,
+            batch_size=checks.at_least("batch_size", batch_size, 1),
             tau=tau,
             gamma=gamma,
             train_freq=train_freq,
-            gradient_steps=gradient_steps,
+            gradient_steps=checks.at_least("gradient_steps", gradient_steps, -1),
             action_noise=action_noise,
             replay_buffer_kwargs=replay_buffer_kwargs,
             optimize_memory_usage=optimize_memory_usage,
@@ -147,7 +147,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             supported_action_spaces=(spaces.Box,),
         )
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
-        self.target_update_interval = target_update_interval
+        self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.networks = checks.each_of("networks", networks, NETWORKS)
         self.sharing = checks.one_of("sharing", sharing, SHARING)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)

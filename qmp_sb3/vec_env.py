@@ -207,6 +207,14 @@ def _from_list(tasks: list[str | gym.Env], envs_per_task: int, env_kwargs: dict[
     envs = [gym.make(task, **env_kwargs) if isinstance(task, str) else task for task in tasks * envs_per_task]
     if any(env is other for number, env in enumerate(envs) for other in envs[:number]):
         raise ValueError("an environment is in the list twice; every slot needs an environment of its own")
+    for env in envs[: len(tasks)]:
+        if env.has_wrapper_attr("fixed_task") and env.get_wrapper_attr("fixed_task") is None:
+            names = env.get_wrapper_attr("task_names")
+            if len(names) > 1:
+                raise ValueError(
+                    f"an environment of the list draws one of {len(names)} tasks at each reset; fix one with task=..., "
+                    "or give the id alone instead of a list"
+                )
     ids = [env.spec.id if env.spec is not None else type(env.unwrapped).__name__ for env in envs[: len(tasks)]]
     for env, id in zip(envs, ids, strict=False):
         for kind in ("observation_space", "action_space"):

@@ -42,7 +42,8 @@ def test_a_result_is_the_mean_of_the_last_three_evaluations(tmp_path):
 
 
 def test_the_table_names_every_seed_and_leaves_unfinished_runs_out(tmp_path):
-    runs = [written(tmp_path / "one", [1, 1, 1]), written(tmp_path / "two", [0, 0, 0]), written(tmp_path / "three", [1])]
+    solved = {"one": [1, 1, 1], "two": [0, 0, 0], "three": [1]}
+    runs = [written(tmp_path / name, values) for name, values in solved.items()]
     line = table({"qmp": runs}, 300).splitlines()[-1]
     assert line == "| qmp | 2 | **0.90** | 1.00 0.80 | 0.00 | 0.33 | 1 of 2 |"
 

@@ -5,12 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch as th
 from torch import nn
 
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.networks.stacked_linear import stacked_linear
 from qmp_sb3.networks.task_module import TaskModule
+
+FEW_ROWS = 16  # rows per network up to which NumPy is the faster one on a CPU
+
+
+def _relu_(hidden: np.ndarray) -> None:
+    np.maximum(hidden, 0.0, out=hidden)
+
+
+def _tanh_(hidden: np.ndarray) -> None:
+    np.tanh(hidden, out=hidden)
+
+
+#: activation -> the same in NumPy, in place
+NUMPY_ACTIVATIONS: dict[type[nn.Module], Callable[[np.ndarray], None]] = {nn.ReLU: _relu_, nn.Tanh: _tanh_}
+
+
+def _forward_numpy(
+    inputs: th.Tensor, layers: list[tuple[th.Tensor, th.Tensor]], activation: Callable[[np.ndarray], None]
+) -> th.Tensor:
+    """What PyTorch would do, on the same memory: with a few rows, starting operations is most of the time."""
+    hidden = inputs.numpy()
+    arrays = [(weight.detach().numpy(), bias.detach().numpy()) for weight, bias in layers]
+    for weight, bias in arrays[:-1]:
+        hidden = np.matmul(hidden, weight)
+        hidden += bias
+        activation(hidden)
+    return th.from_numpy(np.matmul(hidden, arrays[-1][0]) + arrays[-1][1])
 
 
 class IndependentMLP(TaskModule):
@@ -53,15 +81,21 @@ class IndependentMLP(TaskModule):
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         copies = self.copies if copies is None else copies
+        layers: list[tuple[th.Tensor, th.Tensor]] = list(self._layers)
+        if tasks is not None or copies < self.copies:
+            layers = [(self._select(w, tasks, copies), self._select(b, tasks, copies)) for w, b in layers]
         hidden = inputs.repeat(copies, 1, 1) if copies > 1 else inputs
-        last = len(self._layers) - 1
-        for layer, (weight, bias) in enumerate(self._layers):
-            if tasks is not None or copies < self.copies:
-                weight, bias = (self._select(parameter, tasks, copies) for parameter in (weight, bias))
-            hidden = stacked_linear(hidden, weight, bias)  # (copies * tasks, batch, width)
-            if layer < last:
-                hidden = self.activation(hidden)
-        return hidden.view(copies, -1, *hidden.shape[1:])
+        activation = NUMPY_ACTIVATIONS.get(type(self.activation))
+        if activation and hidden.shape[1] <= FEW_ROWS and hidden.device.type == "cpu" and not th.is_grad_enabled():
+            outputs = _forward_numpy(hidden, layers, activation)
+        else:
+            outputs = self._forward_torch(hidden, layers)
+        return outputs.view(copies, -1, *outputs.shape[1:])
+
+    def _forward_torch(self, hidden: th.Tensor, layers: list[tuple[th.Tensor, th.Tensor]]) -> th.Tensor:
+        for weight, bias in layers[:-1]:
+            hidden = self.activation(stacked_linear(hidden, weight, bias))  # (copies * tasks, batch, width)
+        return stacked_linear(hidden, *layers[-1])
 
     def every(self, inputs: th.Tensor) -> th.Tensor:
         return self.forward(inputs.expand(self.n_tasks, *inputs.shape))

@@ -25,6 +25,9 @@ from tests.qmp_sb3.small_models import Drift, drifts, make
         ({"optimize_memory_usage": True}, "optimize_memory_usage=True.*buffer_size"),
         ({"buffer_size": 0}, "buffer_size is 0"),
         ({"n_steps": 0}, "n_steps is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"gradient_steps": -2}, "gradient_steps is -2"),
+        ({"target_update_interval": 0}, "target_update_interval is 0"),
         ({"warmup_actions": "polcy"}, "warmup_actions='polcy' is unknown; did you mean 'policy'"),
         ({"sharing": "uds"}, "sharing='uds' is unknown; known: none"),
         ({"task_weights": "smu"}, "task_weights='smu' is unknown; did you mean 'sum'"),
@@ -175,3 +178,22 @@ def test_same_tasks():
         checks.same_tasks(("a", "b"), ("b", "a"))
     with pytest.raises(ValueError, match="1 task.*has 2"):
         checks.same_tasks(("a",), ("a", "b"))
+
+
+def test_a_new_model_needs_an_environment():
+    with pytest.raises(ValueError, match="needs an environment"):
+        QMP("MlpPolicy", None)
+
+
+def test_a_list_of_an_environment_that_draws_its_tasks():
+    with pytest.raises(ValueError, match="draws one of 5 tasks"):
+        QMP("MlpPolicy", ["QMP/MultistageReacher-v0"])
+
+
+def test_a_replay_buffer_of_other_tasks(tmp_path):
+    three, two = make(), QMP("MlpPolicy", drifts(2), buffer_size=10, device="cpu")
+    three.save_replay_buffer(tmp_path / "three")
+    own = two.replay_buffer
+    with pytest.raises(ValueError, match=r"has 3 task\(s\), the model 2"):
+        two.load_replay_buffer(tmp_path / "three")
+    assert two.replay_buffer is own
