@@ -18,7 +18,6 @@ from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import MultiTaskReplayBuffer
 
 _SUPPLIED = ("observation_space", "action_space", "lr_schedule", "n_tasks", "networks", "generator")
-STDOUT_KEY = 28  # characters of a key that SB3's console logger shows without cutting
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -97,6 +96,19 @@ def same_tasks(expected: tuple[str, ...], given: tuple[str, ...]) -> None:
         )
     if expected and len(expected) != len(given):
         raise ValueError(f"the model was made for {len(expected)} task(s), but the environment has {len(given)}")
+
+
+def refuse_dict_observations(space: spaces.Space) -> None:
+    """Raise for observation spaces that are not one flat array."""
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        raise ValueError(f"{type(space).__name__} observations are not supported; flatten the observation")
+
+
+def same_action_size(policies: Iterable[Any], size: int) -> None:
+    """Fixed candidate policies act in the environment's action space."""
+    for policy in policies:
+        if len(policy.mean) != size:
+            raise ValueError(f"{policy} has {len(policy.mean)} numbers, but an action has {size}")
 
 
 def same_buffer(buffer: Any, n_tasks: int, observation_space: spaces.Space, action_space: spaces.Space) -> None:

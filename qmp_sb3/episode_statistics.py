@@ -26,6 +26,10 @@ class EpisodeStatistics:
         ]
         self._any: np.ndarray = np.zeros(0, dtype=bool)
 
+    def restart(self) -> None:
+        """All slots begin an episode: what they did in the ones that were cut off no longer counts."""
+        self._any[:] = False
+
     def update(self, infos: list[dict[str, Any]], dones: np.ndarray, tasks: np.ndarray) -> None:
         """Take in one vector step: the slots' infos, ``(slots,)`` dones and tasks."""
         if len(self._any) != len(infos):

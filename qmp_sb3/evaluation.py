@@ -66,7 +66,8 @@ class MixturePolicy(OwnPolicy):
         super().__init__(model)
         self.behavior = deepcopy(model.behavior)
         self._rng = np.random.default_rng(seed)
-        self._generator = th.Generator(device=model.device)
+        self._generator = th.Generator()
+        self._generator.manual_seed(self._rng.integers(2**63).item())
         self._slots = 0
 
     def reset(self, mask: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pathlib
 from abc import abstractmethod
-from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
@@ -25,7 +26,10 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.random_streams import RandomStreams
 from qmp_sb3.replay import MultiTaskReplayBuffer
-from qmp_sb3.vec_env import as_task_env, tasks_of
+from qmp_sb3.task_slots import TaskSlots
+from qmp_sb3.vec_env import as_task_env
+
+_CONSOLE_KEY = 28  # characters of a key that SB3's console table shows without cutting
 
 
 class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
@@ -60,7 +64,8 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         checks.refuse_unsupported(policy, use_sde, replay_buffer_class)
         if policy == "MlpPolicy":
             checks.refuse_policy_arguments(kwargs.get("policy_kwargs"))
-        self.behavior: Behavior = parse_behavior(behavior)
+        # A behavior remembers and counts, so every model has its own.
+        self.behavior: Behavior = deepcopy(parse_behavior(behavior))
         self.warmup_actions = checks.one_of("warmup_actions", warmup_actions, ("random", "policy"))
         self.num_threads = num_threads
         self.task_names: tuple[str, ...] = ()
@@ -95,38 +100,47 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         """Seed everything, except that a loaded model's generators go on where they stopped."""
         loaded = self.__dict__.get("streams")
         self.set_random_seed(self.seed)
-        self.streams = loaded or RandomStreams(self.seed, self.device)
+        if loaded is not None and loaded.seed == self.seed:
+            self._use_streams(loaded)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         super().set_random_seed(seed)
-        self.streams = RandomStreams(seed, self.device)
+        self._use_streams(RandomStreams(seed))
+
+    def _use_streams(self, streams: RandomStreams) -> None:
+        self.streams = streams
         if self.replay_buffer is not None:
-            self.replay_buffer.rng = self.streams.replay
+            self.replay_buffer.rng = streams.replay
 
     def _setup_tasks(self) -> None:
-        """Names of the tasks and where each slot's task is read; a loaded model keeps names and counts."""
+        """Names of the tasks, and where each slot's task is read; a loaded model keeps its names and counts."""
         self.task_names = tuple(self.task_names)  # a loaded model has a list here: SB3 saves it as JSON
         if self.env is None:
             if not self.task_names:
                 raise ValueError("a new model needs an environment: an id, an environment or a VecEnv")
             return
-        names = self._read_tasks(self.env)
-        if not self.task_names:
-            self.task_names = names
-            self.num_stages = int(getattr(self.env.unwrapped, "num_stages", 0))
-            self.statistics = EpisodeStatistics(names, self.num_stages, self._stats_window_size)
-            self.behavior.bind(self.n_tasks, getattr(self.env.unwrapped, "task_set", None))
-            self.behavior.start(self.n_tasks, self.n_envs)
-            self._logged_counts = self.behavior.counts.copy()
-        self._layout = TaskLayout(self._slot_tasks(), self.n_tasks)
+        checks.refuse_dict_observations(self.observation_space)
+        self._slots = self._checked_slots(self.env)
+        new = not self.task_names
+        if new:
+            self.task_names = self._slots.names
+            self.statistics = EpisodeStatistics(self.task_names, self._slots.num_stages, self._stats_window_size)
+        if new or not isinstance(self.behavior, Behavior):  # load(behavior=...) puts a sentence here
+            self._setup_behavior(self._slots)
+        self._layout = TaskLayout(self._slots.now(), self.n_tasks)
 
-    def _read_tasks(self, env: VecEnv) -> tuple[str, ...]:
-        names, slot_tasks, fixed = tasks_of(env)
-        checks.same_tasks(self.task_names, names)
-        checks.refuse_reward_normalization(self._vec_normalize_env, names)
-        self._slot_tasks: Callable[[], np.ndarray] = slot_tasks
-        self._fixed_slots = fixed
-        return names
+    def _checked_slots(self, env: VecEnv) -> TaskSlots:
+        slots = TaskSlots.of(env)
+        checks.same_tasks(self.task_names, slots.names)
+        checks.refuse_reward_normalization(unwrap_vec_normalize(env), slots.names)
+        return slots
+
+    def _setup_behavior(self, slots: TaskSlots) -> None:
+        self.behavior = parse_behavior(self.behavior)
+        checks.same_action_size(self.behavior.fixed_policies(), get_action_dim(self.action_space))
+        self.behavior.bind(self.n_tasks, slots.task_set)
+        self.behavior.start(self.n_tasks, self.n_envs)
+        self._logged_counts = self.behavior.counts.copy()
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """As SB3's.
@@ -135,29 +149,30 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         """
         own = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
-        try:
-            checks.same_buffer(self.replay_buffer, self.n_tasks, self.observation_space, self.action_space)
-        except ValueError:
-            self.replay_buffer = own
-            raise
+        loaded, self.replay_buffer = self.replay_buffer, own
+        checks.same_buffer(loaded, self.n_tasks, self.observation_space, self.action_space)
+        self._use_replay_buffer(loaded)
+
+    def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
+        self.replay_buffer = replay_buffer
+        replay_buffer.rng = self.streams.replay
+        if self.env is not None:
+            replay_buffer.set_slot_tasks(self._layout.tasks)
 
     def _setup_replay_buffer(self) -> None:
-        if self.replay_buffer is not None:
-            return
         self.replay_buffer_class = self.replay_buffer_class or MultiTaskReplayBuffer
-        self.replay_buffer = self.replay_buffer_class(
-            self.buffer_size,
-            self.observation_space,
-            self.action_space,
+        settings = dict(
             device=self.device,
             n_envs=self.n_envs,
             optimize_memory_usage=self.optimize_memory_usage,
             n_tasks=self.n_tasks,
             n_steps=self.n_steps,
             gamma=self.gamma,
-            rng=self.streams.replay,
-            **self.replay_buffer_kwargs,
         )
+        if self.replay_buffer is None:
+            spaces_and_size = self.buffer_size, self.observation_space, self.action_space
+            self.replay_buffer = self.replay_buffer_class(*spaces_and_size, **(settings | self.replay_buffer_kwargs))
+        self._use_replay_buffer(self.replay_buffer)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -165,12 +180,10 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         vec_env = self._wrap_env(env, self.verbose)
-        names = tasks_of(vec_env)[0]
-        checks.same_tasks(self.task_names, names)
-        checks.refuse_reward_normalization(unwrap_vec_normalize(vec_env), names)
+        slots = self._checked_slots(vec_env)
         super().set_env(vec_env, force_reset)
-        self._read_tasks(vec_env)
-        self._slots_reset()
+        self._slots = slots
+        self._begin_slots()
 
     # ---- collecting ----
 
@@ -178,19 +191,26 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         before = self._last_obs
         result = super()._setup_learn(*args, **kwargs)
         if self._last_obs is not before:
-            self._slots_reset()
+            self._begin_slots()
         return result
 
-    def _slots_reset(self) -> None:
+    def _begin_slots(self) -> None:
         """All slots begin an episode, perhaps of other tasks."""
         self.replay_buffer.flush()
-        self._layout = TaskLayout(self._slot_tasks(), self.n_tasks)
-        self.replay_buffer.set_slot_tasks(self._layout.tasks)
+        self._read_slots()
         self.behavior.restart(self.n_envs)
+        self.statistics.restart()
+
+    def _read_slots(self) -> None:
+        self._layout = TaskLayout(self._slots.now(), self.n_tasks)
+        self.replay_buffer.set_slot_tasks(self._layout.tasks)
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As SB3's, but counts the transitions of one task: that is what ``gradient_steps=-1`` repeats."""
         rollout = super().collect_rollouts(*args, **kwargs)
+        if not rollout.continue_training:
+            # A callback stopped between a step and its storing: the running episodes cannot be gone on with.
+            self._last_obs = None
         return rollout._replace(episode_timesteps=max(1, rollout.episode_timesteps // self.n_tasks))
 
     def _sample_action(
@@ -232,9 +252,8 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if dones.any():
             self.behavior.ended(dones)
-            if not self._fixed_slots:
-                self._layout = TaskLayout(self._slot_tasks(), self.n_tasks)
-                self.replay_buffer.set_slot_tasks(self._layout.tasks)
+            if self._slots.fixed is None:
+                self._read_slots()
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         super()._update_info_buffer(infos, dones)
@@ -244,14 +263,14 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
     def dump_logs(self) -> None:
         if self.n_tasks > 1:
             for key, value in self.statistics.means().items():
-                self.logger.record(f"rollout/{key}", value, exclude="stdout" if len(key) > checks.STDOUT_KEY else None)
+                self.logger.record(f"rollout/{key}", value, exclude="stdout" if len(key) > _CONSOLE_KEY else None)
         self._record_mixture()
         super().dump_logs()
 
     def _record_mixture(self) -> None:
         """Who acted for whom since the last log: ``mixture/<task>/<candidate>``, rows sum to one."""
-        window = self.behavior.counts - self._logged_counts
-        self._logged_counts = self.behavior.counts.copy()
+        counts = self.behavior.counts.copy()
+        window, self._logged_counts = counts - self._logged_counts, counts
         fixed = [f"fixed-{number}" for number in range(window.shape[1] - self.n_tasks)]
         candidates = [*self.task_names, *fixed]
         if len(candidates) == 1:
@@ -283,11 +302,11 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         """
         shape = observation.shape if isinstance(observation, np.ndarray) else ()
         rows = shape[0] if len(shape) > len(self.observation_space.shape or ()) else 1
-        slots = self._slot_tasks() if self.env is not None and self._fixed_slots else None
+        slots = None if self.env is None else self._slots.fixed
         tasks = checks.resolve_tasks(task, rows, self.task_names, slots)
         return self.policy.predict(
             observation, state, episode_start, deterministic, tasks=tasks, generator=self.streams.predict
         )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_slot_tasks", "_layout"]
+        return [*super()._excluded_save_params(), "_slots", "_layout"]

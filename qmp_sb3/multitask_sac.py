@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -211,13 +212,15 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
 
-        losses = th.zeros(3, self.n_tasks, device=self.device)  # temperature, critic, actor
-        temperature = th.zeros(self.n_tasks, device=self.device)
         if self.replay_buffer.size() == 0:
             return  # no sum of n_steps rewards is complete yet
+
+        losses = th.zeros(3, self.n_tasks, device=self.device)  # temperature, critic, actor
+        temperature = th.zeros(self.n_tasks, device=self.device)
         for gradient_step in range(gradient_steps):
-            batch = SHARING[self.sharing](self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))
-            noise = th.randn(2, *batch.actions.shape, generator=self.streams.updates, device=self.device)
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            batch = SHARING[self.sharing](batch, self.replay_buffer, self.policy)
+            noise = th.randn(2, *batch.actions.shape, generator=self.streams.updates).to(self.device)
             temperature += self.temperature
             losses += self.update(batch, noise)
             if gradient_step % self.target_update_interval == 0:
@@ -266,11 +269,11 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             del by_measure["ent_coef_loss"]
         by_measure["ent_coef"] = temperature.cpu().numpy()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        learning = np.flatnonzero(self.replay_buffer.sizes)  # tasks that have data
         for measure, by_task in by_measure.items():
-            self.logger.record(f"train/{measure}", float(by_task.mean()))
-            for task, value in zip(self.task_names, by_task, strict=True):
-                if self.n_tasks > 1:
-                    self.logger.record(f"train/{task}/{measure}", float(value), exclude="stdout")
+            self.logger.record(f"train/{measure}", float(by_task[learning].mean()))
+            for task in learning if self.n_tasks > 1 else ():
+                self.logger.record(f"train/{self.task_names[task]}/{measure}", float(by_task[task]), exclude="stdout")
 
     def learn(
         self: SelfMultiTaskSAC,

@@ -127,9 +127,18 @@ class MultiTaskActor(_TaskPolicy):
             return th.tanh(mean)
         return squashed_sample(mean, log_std, th.randn_like(mean) if noise is None else noise)
 
+    def only_task(self, rows: int) -> np.ndarray:
+        """Task 0 for each row, ``(rows,)``.
+
+        :raises ValueError: if there are several tasks
+        """
+        if self.n_tasks > 1:
+            raise ValueError(f"there are policies of {self.n_tasks} tasks: say whose to ask, tasks=...")
+        return np.zeros(rows, dtype=np.int64)
+
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         assert isinstance(observation, th.Tensor)
-        layout = TaskLayout(np.zeros(len(observation), dtype=np.int64), self.n_tasks)
+        layout = TaskLayout(self.only_task(len(observation)), self.n_tasks)
         features = encode_observations(observation, self.observation_space)
         return self.act(features, layout, deterministic=deterministic)
 
@@ -282,7 +291,7 @@ class MultiTaskPolicy(BasePolicy):
         :param state: handed back unchanged (the policies have no memory)
         :param episode_start: unused
         :param deterministic: the squashed mean instead of a sample
-        :param tasks: task index of each row; task 0 if not given
+        :param tasks: task index of each row; may be left out if there is one task
         :param generator: source of the sample's noise
         """
         self.set_training_mode(False)
@@ -293,13 +302,13 @@ class MultiTaskPolicy(BasePolicy):
             )
         rows, vectorized = self.obs_to_tensor(observation)
         assert isinstance(rows, th.Tensor)
-        tasks = np.zeros(len(rows), dtype=np.int64) if tasks is None else tasks
+        tasks = self.actor.only_task(len(rows)) if tasks is None else tasks
         with th.no_grad():
             features = self.encode(rows)
             noise = None
             if not deterministic:
                 shape = (len(rows), get_action_dim(self.action_space))
-                noise = th.randn(shape, generator=generator, device=self.device)
+                noise = th.randn(shape, generator=generator).to(self.device)
             layout = TaskLayout(tasks, self.n_tasks)
             scaled = self.actor.act(features, layout, noise, deterministic)
         actions = self.unscale_action(scaled.cpu().numpy().reshape(-1, *self.action_space.shape))

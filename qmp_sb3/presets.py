@@ -21,7 +21,7 @@ from qmp_sb3.qmp import QMP
 from qmp_sb3.vec_env import MultiTaskVecEnv, make_multitask_vec_env
 
 PRESETS = {
-    "fast": "ours, measured; the default",
+    "fast": "ours, the default; docs/results.md has what it reaches",
     "official": "the released code of the paper",
     "paper": "the paper's table 4",
 }
@@ -111,7 +111,8 @@ def _sourced(name: str, env_id: str, preset: str) -> dict[str, list]:
     """``argument -> [value, source]``: the base method's, then those for any id, then those of this id."""
     document = _document(name)
     inherited = _sourced(document["base"], env_id, preset) if "base" in document else {}
-    return inherited | document.get("any", {}) | document.get(env_id, {}).get(preset, {})
+    of_id = document.get(env_id, {})
+    return inherited | document.get("any", {}) | of_id.get("any", {}) | of_id.get(preset, {})
 
 
 def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any, str]]:
@@ -154,6 +155,8 @@ def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -
     """
     env_id = env if isinstance(env, str) else _id_of(env)
     check_overrides(overrides)
+    if not isinstance(env, str) and any(name.startswith("env_kwargs") for name in overrides):
+        raise ValueError("env_kwargs are for an environment given by id; this one is already made")
     arguments = settings(name, env_id, preset)
     changes = _nested(overrides)
     env_kwargs = changes.pop("env_kwargs", {})

@@ -13,11 +13,10 @@ _STREAMS = ("initial_weights", "acting", "updates", "predict")
 class RandomStreams:
     """Independent streams, so that drawing from one never shifts another.
 
-    ``initial_weights``, ``acting``, ``updates`` and ``predict`` are ``torch.Generator`` objects on the model's device;
-    ``behavior`` and ``replay`` are NumPy generators.
+    ``initial_weights``, ``acting``, ``updates`` and ``predict`` are ``torch.Generator`` objects. They live on the CPU,
+    so that a seed draws the same numbers for every device. ``behavior`` and ``replay`` are NumPy generators.
 
     :param seed: any non-negative integer (0 is a seed), None for a fresh one
-    :param device: where the torch generators live
     """
 
     initial_weights: th.Generator
@@ -25,11 +24,11 @@ class RandomStreams:
     updates: th.Generator
     predict: th.Generator
 
-    def __init__(self, seed: int | None, device: th.device) -> None:
+    def __init__(self, seed: int | None) -> None:
+        self.seed = seed
         children = np.random.SeedSequence(seed).spawn(len(_STREAMS) + 2)
-        self.device = device
         for name, child in zip(_STREAMS, children, strict=False):
-            generator = th.Generator(device=device)
+            generator = th.Generator()
             generator.manual_seed(int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)))
             setattr(self, name, generator)
         self.behavior, self.replay = (np.random.default_rng(child) for child in children[len(_STREAMS) :])
@@ -41,6 +40,6 @@ class RandomStreams:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for name in _STREAMS:
-            generator = th.Generator(device=self.device)
+            generator = th.Generator()
             generator.set_state(state[name])
             setattr(self, name, generator)

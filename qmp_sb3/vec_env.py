@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -55,8 +55,8 @@ class MultiTaskVecEnv(VecEnv):
         # A set of which only some tasks run here becomes a smaller set.
         active, self.task_ids = np.unique(task_ids, return_inverse=True)
         self.task_names = tuple(task_names[task] for task in active)
-        self.task_set = getattr(envs, "task_set", None) if len(active) == len(task_names) else None
-        self.num_stages = int(getattr(envs, "num_stages", 0))
+        self.task_set = _attribute(envs, "task_set", None) if len(active) == len(task_names) else None
+        self.num_stages = int(_attribute(envs, "num_stages", 0))
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self._actions: np.ndarray | None = None
         self._returns = np.zeros(self.num_envs)
@@ -207,14 +207,6 @@ def _from_list(tasks: list[str | gym.Env], envs_per_task: int, env_kwargs: dict[
     envs = [gym.make(task, **env_kwargs) if isinstance(task, str) else task for task in tasks * envs_per_task]
     if any(env is other for number, env in enumerate(envs) for other in envs[:number]):
         raise ValueError("an environment is in the list twice; every slot needs an environment of its own")
-    for env in envs[: len(tasks)]:
-        if env.has_wrapper_attr("fixed_task") and env.get_wrapper_attr("fixed_task") is None:
-            names = env.get_wrapper_attr("task_names")
-            if len(names) > 1:
-                raise ValueError(
-                    f"an environment of the list draws one of {len(names)} tasks at each reset; fix one with task=..., "
-                    "or give the id alone instead of a list"
-                )
     ids = [env.spec.id if env.spec is not None else type(env.unwrapped).__name__ for env in envs[: len(tasks)]]
     for env, id in zip(envs, ids, strict=False):
         for kind in ("observation_space", "action_space"):
@@ -224,9 +216,26 @@ def _from_list(tasks: list[str | gym.Env], envs_per_task: int, env_kwargs: dict[
                     f"the {kind} of {id} is {ours}, but that of {ids[0]} is {first}: "
                     "tasks trained together need equal spaces"
                 )
-    names = [id if ids.count(id) == 1 else f"{id}#{ids[:index].count(id)}" for index, id in enumerate(ids)]
     venv = SyncVectorEnv([_Return(env) for env in envs], autoreset_mode=AutoresetMode.SAME_STEP)
+    if all(env.has_wrapper_attr("fixed_task") for env in envs):
+        return MultiTaskVecEnv(venv, *_tasks_of_one_set(envs))
+    names = [id if ids.count(id) == 1 else f"{id}#{ids[:index].count(id)}" for index, id in enumerate(ids)]
     return MultiTaskVecEnv(venv, np.arange(len(envs)) % len(tasks), names)
+
+
+def _tasks_of_one_set(envs: list[gym.Env]) -> tuple[list[int], tuple[str, ...]]:
+    """Task of each environment, and the names of all tasks, where every environment runs one task of a set of ours."""
+    names = {env.get_wrapper_attr("task_names") for env in envs}
+    if len(names) > 1:
+        raise ValueError(f"the environments of the list belong to {len(names)} different task sets; a model is for one")
+    tasks = [env.get_wrapper_attr("fixed_task") for env in envs]
+    (all_names,) = names
+    if None in tasks and len(all_names) > 1:
+        raise ValueError(
+            f"an environment of the list draws one of {len(all_names)} tasks at each reset; fix one with task=..., "
+            "or give the id alone instead of a list"
+        )
+    return [task or 0 for task in tasks], all_names
 
 
 class _Return:
@@ -237,6 +246,15 @@ class _Return:
 
     def __call__(self) -> gym.Env:
         return self.env
+
+
+def _attribute(envs: VectorEnv, name: str, default: Any) -> Any:
+    """Of the vector environment, or of its first sub-environment."""
+    inner = envs.unwrapped
+    if isinstance(inner, SyncVectorEnv):
+        first = inner.envs[0]
+        return first.get_wrapper_attr(name) if first.has_wrapper_attr(name) else default
+    return getattr(inner, name, default)
 
 
 def _by_slot(infos: dict[str, Any], slots: int) -> list[dict[str, Any]]:
@@ -253,43 +271,6 @@ def _by_slot(infos: dict[str, Any], slots: int) -> list[dict[str, Any]]:
         for slot in range(slots) if mask is None else np.flatnonzero(mask):
             separate[slot][key] = values[slot]
     return separate
-
-
-def tasks_of(env: VecEnv) -> tuple[tuple[str, ...], Callable[[], np.ndarray], bool]:
-    """The tasks of any VecEnv: their names, a function that tells each slot's task now, and whether that is fixed.
-
-    An environment that names no tasks is one task, and its slots are copies of it.
-    """
-    base = env.unwrapped
-    if isinstance(base, MultiTaskVecEnv):
-        return base.task_names, _Constant(base.task_ids), True
-    try:
-        names = base.get_attr("task_names")
-        fixed = base.get_attr("fixed_task")
-    except AttributeError:
-        return ("task-0",), _Constant(np.zeros(base.num_envs, dtype=np.int64)), True
-    if any(task is None for task in fixed):
-        return tuple(names[0]), _FromResetInfos(base), False
-    active, task_ids = np.unique(fixed, return_inverse=True)
-    return tuple(names[0][task] for task in active), _Constant(task_ids), True
-
-
-class _Constant:
-    def __init__(self, tasks: np.ndarray) -> None:
-        self.tasks = tasks
-
-    def __call__(self) -> np.ndarray:
-        return self.tasks
-
-
-class _FromResetInfos:
-    """Tasks that change at every reset are read from the reset's info."""
-
-    def __init__(self, env: VecEnv) -> None:
-        self.env = env
-
-    def __call__(self) -> np.ndarray:
-        return np.array([info.get("task_id", 0) for info in self.env.reset_infos], dtype=np.int64)
 
 
 def as_task_env(env: Any) -> Any:

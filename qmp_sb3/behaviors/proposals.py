@@ -61,7 +61,7 @@ class Proposals:
         return self.policy.actor.network.every(self.features)[0]
 
     def _noise(self, *shape: int) -> th.Tensor:
-        return th.randn((*shape, self._act_dim), generator=self.generator, device=self.features.device)
+        return th.randn((*shape, self._act_dim), generator=self.generator).to(self.features.device)
 
     def mean_actions(self) -> th.Tensor:
         """mu_j(s) of every candidate, ``(slots, candidates, act)``."""

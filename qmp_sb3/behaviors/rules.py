@@ -22,6 +22,12 @@ def categorical(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarr
     return (rng.random((len(probabilities), 1)) >= thresholds).sum(axis=1)
 
 
+def _checked(score: Score, rule: str) -> Score:
+    if isinstance(score, Behavior) or not callable(score):
+        raise ValueError(f"{rule}(...) needs a score such as q; {score!r} is none")
+    return score
+
+
 class Argmax(Behavior):
     """The candidate with the best score, the first one on ties (QMP, definition 4.2).
 
@@ -29,12 +35,14 @@ class Argmax(Behavior):
     """
 
     def __init__(self, score: Score) -> None:
-        self.score = score
+        self.score = _checked(score, "argmax")
 
     def __repr__(self) -> str:
         return f"argmax({self.score!r})"
 
     def choose(self, proposals: Proposals) -> np.ndarray:
+        if proposals.candidates == 1:
+            return proposals.tasks
         return self.score(proposals).cpu().numpy().argmax(axis=1)
 
 
@@ -50,7 +58,7 @@ class Softmax(Behavior):
             raise ValueError(
                 f"the temperature of softmax is {temperature}; it must be positive (argmax is its limit at 0)"
             )
-        self.temperature, self.score = float(temperature), score
+        self.temperature, self.score = float(temperature), _checked(score, "softmax")
 
     def __repr__(self) -> str:
         return f"softmax({self.temperature:g}, {self.score!r})"

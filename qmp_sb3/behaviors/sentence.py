@@ -50,6 +50,8 @@ def parse_behavior(sentence: str | Behavior) -> Behavior:
     """
     if isinstance(sentence, Behavior):
         return sentence
+    if not isinstance(sentence, str):
+        raise ValueError(f"behavior={sentence!r}: give a Behavior or a sentence such as 'argmax(q)'")
     try:
         tree = ast.parse(sentence, mode="eval").body
     except SyntaxError as error:

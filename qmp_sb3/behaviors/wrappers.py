@@ -14,6 +14,9 @@ from qmp_sb3.behaviors.proposals import Proposals
 
 class _Wrapper(Behavior):
     def __init__(self, inner: Behavior) -> None:
+        if not isinstance(inner, Behavior):
+            wrapper = type(self).__name__.lower()
+            raise ValueError(f"{wrapper}(...) wraps a behavior; {inner!r} is none, did you mean argmax({inner!r})?")
         self.inner = inner
 
     def bind(self, n_tasks: int, task_set: TaskSet | None = None) -> None:
@@ -22,21 +25,25 @@ class _Wrapper(Behavior):
     def fixed_policies(self) -> tuple:
         return self.inner.fixed_policies()
 
+    def restart(self, n_slots: int) -> None:
+        self.inner.restart(n_slots)
+
     def ended(self, dones: np.ndarray) -> None:
         self.inner.ended(dones)
 
 
 class Hold(_Wrapper):
     """Decides every H steps and when an episode begins; between, the chosen policy goes on acting (H-step QMP,
-    appendix E.6). Each state still gets a fresh action of it.
+    appendix E.6). Each state still gets a fresh action of it. The rule inside is asked for all slots whenever one of
+    them is due, and only the due ones follow.
 
     :param steps: H, in environment steps of one slot
     :param inner: the behavior that decides
     """
 
     def __init__(self, steps: int, inner: Behavior) -> None:
-        if steps < 1:
-            raise ValueError(f"hold({steps}, ...): a choice is held for at least 1 step")
+        if isinstance(steps, Behavior) or steps != int(steps) or steps < 1:
+            raise ValueError(f"hold({steps}, ...): a choice is held for a whole number of steps, at least 1")
         super().__init__(inner)
         self.steps = int(steps)
 
@@ -79,7 +86,7 @@ class Own(_Wrapper):
 
     def choose(self, proposals: Proposals) -> np.ndarray:
         keep = proposals.rng.random(len(proposals.tasks)) < self.probability
-        return proposals.tasks if keep.all() else np.where(keep, proposals.tasks, self.inner.choose(proposals))
+        return np.where(keep, proposals.tasks, self.inner.choose(proposals))
 
 
 class Warmup(_Wrapper):

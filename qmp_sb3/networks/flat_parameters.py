@@ -47,6 +47,7 @@ class FlatParameters:
             if gradient.data_ptr() != view.data_ptr():
                 view.copy_(gradient)
             parameter.grad = view
+            parameter.gradient_place = view  # type: ignore[attr-defined]
 
     @contextmanager
     def constant(self) -> Iterator[None]:

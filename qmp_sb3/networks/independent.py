@@ -67,6 +67,8 @@ class IndependentMLP(TaskModule):
     ) -> None:
         super().__init__(n_in, n_out, n_tasks, copies)
         self.activation = nn.ReLU(inplace=True) if activation_fn is nn.ReLU else activation_fn()
+        if any(True for _ in self.activation.parameters()):
+            raise ValueError(f"activation_fn={activation_fn} has parameters, which all tasks would share")
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         initialize = INITIALIZATIONS[initialization]
         for fan_in, fan_out in pairwise([n_in, *hidden, n_out]):

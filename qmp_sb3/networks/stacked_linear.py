@@ -49,16 +49,16 @@ class _StackedLinear(th.autograd.Function):
 def stacked_linear(inputs: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.Tensor:
     """``inputs @ weight + bias`` of every network in a stack.
 
-    Where weight and bias have a ``gradient_place`` (see :class:`~qmp_sb3.networks.flat_parameters.FlatParameters`),
-    backward writes their gradients there: it allocates nothing large and nothing is copied afterwards. Such a layer may
-    enter a loss only once, since a second time would overwrite the first.
+    Where weight and bias have a ``gradient_place`` (:class:`~qmp_sb3.networks.flat_parameters.FlatParameters`), they
+    give it to the first call, whose backward writes the gradients there: it allocates nothing large, and nothing is copied
+    afterwards. Further calls in the same loss go through plain autograd, which adds theirs.
 
     :param inputs: ``(networks, batch, in)``
     :param weight: ``(networks, in, out)``
     :param bias: ``(networks, 1, out)``
     :return: ``(networks, batch, out)``
     """
-    place = getattr(weight, "gradient_place", None)
-    if place is None or not th.is_grad_enabled():
+    if not weight.requires_grad or not th.is_grad_enabled() or not hasattr(weight, "gradient_place"):
         return _product(inputs, weight, bias)
-    return _StackedLinear.apply(inputs, weight, bias, place, bias.gradient_place)  # type: ignore[attr-defined]
+    places = weight.__dict__.pop("gradient_place"), bias.__dict__.pop("gradient_place")
+    return _StackedLinear.apply(inputs, weight, bias, *places)

@@ -19,7 +19,8 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import encode_observations
 from qmp_sb3.replay.batch import Batch
 
-_REWARD, _CONTINUATION, _DONE, _TIMEOUT = range(4)  # the columns after [s | a | s' | a']
+_REWARD, _CONTINUATION, _DONE, _TIMEOUT = range(-4, 0)  # the last columns, after [s | a | s' | a']
+_VIEWS = ("observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
 
 
 class MultiTaskReplayBuffer(ReplayBuffer):
@@ -106,7 +107,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.actions = self.table[..., self.features : joined]
         self.next_observations = self.table[..., joined : joined + self.features].reshape(*self.table.shape[:2], *shape)
         self.rewards, self._continuations, self.dones, self.timeouts = (
-            self.table[..., 2 * joined + column] for column in (_REWARD, _CONTINUATION, _DONE, _TIMEOUT)
+            self.table[..., column] for column in (_REWARD, _CONTINUATION, _DONE, _TIMEOUT)
         )
 
     def reset(self) -> None:
@@ -117,7 +118,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     @property
     def pos(self) -> int:  # type: ignore[override]
-        """The next row of the task that is furthest."""
+        """The largest of the tasks' next rows; with one task, SB3's ``pos``."""
         return int(self.positions.max())
 
     @property
@@ -152,13 +153,13 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         rows[:, : self.features] = self._encode(obs)
         rows[:, self.features : joined] = np.reshape(action, (self.n_envs, self.action_dim))
         rows[:, joined : joined + self.features] = self._encode(next_obs)
-        rows[:, 2 * joined + _REWARD] = reward
-        rows[:, 2 * joined + _DONE] = done
+        rows[:, _REWARD] = reward
+        rows[:, _DONE] = done
         if self.handle_timeout_termination:
             truncated = [info.get("TimeLimit.truncated", False) for info in infos]
-            rows[:, 2 * joined + _TIMEOUT] = np.reshape(truncated, self.n_envs)
-        terminal = rows[:, 2 * joined + _DONE] * (1.0 - rows[:, 2 * joined + _TIMEOUT])
-        rows[:, 2 * joined + _CONTINUATION] = 1.0 - terminal
+            rows[:, _TIMEOUT] = np.reshape(truncated, self.n_envs)
+        terminal = rows[:, _DONE] * (1.0 - rows[:, _TIMEOUT])
+        rows[:, _CONTINUATION] = 1.0 - terminal
         if self.n_steps == 1:
             self._write(rows, self.layout.tasks, self.layout.rank)
         else:
@@ -182,7 +183,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             self._pending[slot].append((row, task))
             if len(self._pending[slot]) == self.n_steps:
                 self._release(slot)
-            if row[-4 + _DONE]:
+            if row[_DONE]:
                 while self._pending[slot]:
                     self._release(slot)
 
@@ -192,8 +193,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         joined = self.features + self.action_dim
         combined = rows[-1].copy()
         combined[:joined] = rows[0, :joined]
-        combined[-4 + _REWARD] = discounts @ rows[:, -4 + _REWARD]
-        combined[-4 + _CONTINUATION] *= discounts[-1]
+        combined[_REWARD] = discounts @ rows[:, _REWARD]
+        combined[_CONTINUATION] *= discounts[-1]
         _, task = self._pending[slot].popleft()
         self._write(combined[None], np.array([task]), np.array([0]))
 
@@ -219,21 +220,22 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     def _gather(self, index: np.ndarray, env: VecNormalize | None) -> Batch:
         rows = self._rows.index_select(0, th.from_numpy(index.reshape(-1)))
         joined = self.features + self.action_dim
-        if env is not None:
+        if env is not None and env.norm_obs:
             for start in (0, joined):
                 observations = rows[:, start : start + self.features].numpy().reshape(-1, *self.obs_shape)
                 normalized = np.asarray(env.normalize_obs(observations), dtype=np.float32)
                 rows[:, start : start + self.features] = th.from_numpy(normalized).flatten(1)
-            rewards = env.normalize_reward(rows[:, 2 * joined + _REWARD].numpy())
-            rows[:, 2 * joined + _REWARD] = th.from_numpy(np.asarray(rewards, dtype=np.float32))
+        if env is not None and env.norm_reward:
+            rewards = env.normalize_reward(rows[:, _REWARD].numpy())
+            rows[:, _REWARD] = th.from_numpy(np.asarray(rewards, dtype=np.float32))
         rows = rows.view(*index.shape, self.width).to(self.device)
         present = None if self.sizes.all() else th.from_numpy(self.sizes > 0).to(self.device)
         return Batch(
             rows,
             self.features,
             self.action_dim,
-            rewards=rows[..., 2 * joined + _REWARD],
-            continuations=rows[..., 2 * joined + _CONTINUATION],
+            rewards=rows[..., _REWARD],
+            continuations=rows[..., _CONTINUATION],
             present=present,
         )
 

@@ -323,3 +323,28 @@ def test_a_behavior_is_its_sentence(sentence):
 def test_wrong_sentences_say_what_is_wrong(sentence, message):
     with pytest.raises(ValueError, match=message):
         parse_behavior(sentence)
+
+
+@pytest.mark.parametrize("sentence", [one for one in SENTENCES if not one.startswith(("domain", "table", "also"))])
+def test_every_sentence_acts_through_ends_of_episodes(sentence):
+    behavior = started(parse_behavior(sentence))
+    for step in range(12):
+        chosen = behavior(make_proposals(seed=step, steps=500 * step))
+        assert chosen.shape == (8,) and chosen.min() >= 0 and chosen.max() < TASKS
+        behavior.ended(np.arange(8) == step % 8)
+    assert behavior.counts.sum() == 12 * 8
+    behavior.restart(3)
+    assert behavior(make_proposals(3)).shape == (3,)
+
+
+@pytest.mark.parametrize("sentence", ["hold(10, q)", "argmax(uniform)", "softmax(1, self)", "hold(2.5, self)"])
+def test_parts_that_do_not_fit_are_refused_when_they_are_joined(sentence):
+    with pytest.raises(ValueError, match="wraps a behavior|needs a score|whole number"):
+        parse_behavior(sentence)
+
+
+def test_own_asks_the_rule_inside_however_many_slots_there_are():
+    """Otherwise a hold inside would age differently with one slot and with many."""
+    single, several = started(Own(1.0, Hold(3, Table("uniform"))), 1), started(Own(1.0, Hold(3, Table("uniform"))))
+    single(make_proposals(1)), several(make_proposals())
+    assert single.inner._left.tolist() == [2] and set(several.inner._left) == {2}

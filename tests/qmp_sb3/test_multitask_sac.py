@@ -7,9 +7,11 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from qmp_sb3 import QMP, MultiTaskSAC, make_multitask_vec_env
+from qmp_sb3 import QMP, MultiTaskSAC, MultiTaskVecEnv, make_multitask_vec_env
+from qmp_sb3.behaviors import parse_behavior
+from tests.qmp_sb3.test_replay import CountingEnv
 
 SMALL = dict(policy_kwargs=dict(net_arch=[16]), batch_size=16, device="cpu")
 
@@ -260,11 +262,11 @@ def test_normalized_observations_of_several_tasks():
 def test_another_environment_must_have_the_same_tasks(tmp_path):
     model = QMP("MlpPolicy", "QMP/MultistageReacher-v0", **SMALL)
     model.set_env("QMP/MultistageReacher-v0")
+    separate = [gym.make("QMP/MultistageReacher-v0", task=task) for task in range(5)]
+    model.set_env(separate)  # the same tasks, one environment each
     model.save(tmp_path / "model")
-    other = make_multitask_vec_env(
-        [gym.make("QMP/MultistageReacher-v0", task=0)] * 1
-        + [gym.make("QMP/MultistageReacher-v0", task=task) for task in range(1, 5)]
-    )
+    QMP.load(tmp_path / "model", env=make_multitask_vec_env("QMP/MultistageReacher-v0", envs_per_task=2))
+    other = [gym.make("QMP/MultistageReacher-v0", task=task) for task in (0, 1, 2, 3, 3)]
     with pytest.raises(ValueError, match="made for the tasks"):
         QMP.load(tmp_path / "model", env=other)
     with pytest.raises(ValueError, match="made for the tasks"):
@@ -282,3 +284,127 @@ def test_two_runs_with_one_seed_are_equal_and_ignore_global_randomness():
 
     assert th.equal(run(0, False), run(0, True))
     assert not th.equal(run(0, False), run(1, False))
+
+
+@pytest.mark.parametrize(
+    "make_env",
+    [
+        lambda: make_multitask_vec_env("QMP/MultistageReacher-v0", max_episode_steps=5),
+        lambda: [gym.make("QMP/MultistageReacher-v0", task=task, max_episode_steps=5) for task in range(5)],
+        lambda: DummyVecEnv([lambda: gym.make("QMP/MultistageReacher-v0", max_episode_steps=5)] * 3),
+    ],
+    ids=["batched", "separate", "changing"],
+)
+def test_every_form_of_a_task_set_knows_its_stages_and_subgoals(make_env):
+    keep = Keep()
+    model = QMP("MlpPolicy", make_env(), learning_starts=10, behavior="domain", seed=0, **SMALL)
+    model.learn(150, callback=keep, log_interval=5)
+    assert "rollout/subgoals" in keep.values
+    assert sum(key.startswith("rollout/") and key.endswith("/subgoals") for key in keep.values) >= 2
+    assert model.task_names[-1] == "stay"
+    np.testing.assert_allclose(model.behavior.matrix[2, :4], [0, 0, 5 / 6, 1 / 6])
+
+
+class StopAt(BaseCallback):
+    """Stops in the middle of an episode."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def _on_step(self):
+        return self.num_timesteps < self.steps
+
+
+def test_learning_on_after_a_callback_stopped_joins_no_two_episodes():
+    env = make_multitask_vec_env([CountingEnv(5), CountingEnv(7)])
+    model = MultiTaskSAC("MlpPolicy", env, learning_starts=1000, n_steps=2, **SMALL)
+    for stop in (7, 24, 45):
+        model.learn(100, callback=StopAt(stop), reset_num_timesteps=False)
+    model.replay_buffer.flush()
+    for task in range(2):
+        size = model.replay_buffer.sizes[task]
+        before = model.replay_buffer.observations[:size, task]
+        after = model.replay_buffer.next_observations[:size, task]
+        np.testing.assert_array_equal(before[:, 0], after[:, 0])
+        assert (after[:, 1] - before[:, 1] <= 2).all()
+
+
+def test_a_subprocess_environment_without_tasks_is_one_task():
+    env = SubprocVecEnv([lambda: gym.make("Pendulum-v1")] * 2)
+    try:
+        assert QMP("MlpPolicy", env, learning_starts=10, **SMALL).learn(20).n_tasks == 1
+    finally:
+        env.close()
+
+
+def test_a_loaded_replay_buffer_draws_from_the_models_stream_and_fits_its_slots(tmp_path):
+    def make_env():
+        return MultiTaskVecEnv(targets(0.0, 0.0, 0.0, 1.0).envs, [0, 0, 0, 1], ["left", "right"])
+
+    model = MultiTaskSAC("MlpPolicy", make_env(), learning_starts=1000, seed=0, **SMALL).learn(8)
+    assert model.replay_buffer.sizes.tolist() == [6, 2]
+    model.save_replay_buffer(tmp_path / "buffer")
+    model.save(tmp_path / "model")
+    draws = []
+    for seed in (1, 2):
+        loaded = MultiTaskSAC.load(tmp_path / "model", env=make_env(), seed=seed)
+        loaded.load_replay_buffer(tmp_path / "buffer")
+        assert loaded.replay_buffer.rng is loaded.streams.replay
+        draws.append(loaded.replay_buffer.sample(16).rows)
+    assert not th.equal(*draws)
+    loaded.learn(8, reset_num_timesteps=False)
+    assert loaded.replay_buffer.sizes.tolist() == [12, 4]
+
+
+def test_a_success_in_an_episode_that_was_cut_off_does_not_count_for_the_next():
+    model = QMP("MlpPolicy", targets(0.0, 1.0), **SMALL)
+    model.statistics.update([{"success": True}, {}], np.array([False, False]), np.array([0, 1]))
+    model._begin_slots()
+    model.statistics.update([{"success": False}, {}], np.array([True, False]), np.array([0, 1]))
+    assert model.statistics.means()[f"{model.task_names[0]}/success_any"] == 0.0
+
+
+def test_losses_are_those_of_tasks_with_data():
+    keep = Keep()
+    env = DummyVecEnv([lambda: gym.make("QMP/MultistageReacher-v0", max_episode_steps=10)])
+    model = MultiTaskSAC("MlpPolicy", env, learning_starts=2, seed=0, **SMALL)
+    model.learn(10, callback=keep, log_interval=1)
+    seen = [name for name in model.task_names if f"train/{name}/critic_loss" in keep.values]
+    assert len(seen) == 1
+    assert keep.values["train/critic_loss"] == pytest.approx(keep.values[f"train/{seen[0]}/critic_loss"])
+
+
+def test_models_do_not_share_a_behavior():
+    behavior = parse_behavior("hold(3, argmax(q))")
+    first, second = (
+        QMP("MlpPolicy", targets(0.0, 1.0), behavior=behavior, learning_starts=0, **SMALL) for _ in range(2)
+    )
+    first.learn(10)
+    assert first.behavior.counts.sum() == 10 and second.behavior.counts.sum() == 0
+
+
+def test_loading_with_another_behavior(tmp_path):
+    QMP("MlpPolicy", targets(0.0, 1.0), learning_starts=0, **SMALL).save(tmp_path / "model")
+    loaded = QMP.load(tmp_path / "model", env=targets(0.0, 1.0), behavior="uniform").learn(10)
+    assert repr(loaded.behavior) == "uniform"
+
+
+def test_a_network_may_enter_a_loss_twice():
+    """Only the first entry's gradient is written in place; the sum must still be right."""
+    model = MultiTaskSAC("MlpPolicy", targets(0.0, 1.0), seed=0, **SMALL)
+    one, other = th.randn(2, 2, 8, 2)
+    network = model.actor.network
+    model.actor.flat.backward(network(one).square().sum() + network(other).square().sum())
+    both = model.actor.flat.flat.grad.clone()
+    separate = th.zeros_like(both)
+    for inputs in (one, other):
+        model.actor.flat.backward(network(inputs).square().sum())
+        separate += model.actor.flat.flat.grad
+    th.testing.assert_close(both, separate)
+
+
+def test_one_thread_and_no_denormals():
+    QMP("MlpPolicy", targets(0.0), **SMALL)
+    assert th.get_num_threads() == 1
+    assert (th.tensor([1e-40]) * 1.0).item() == 0.0

@@ -12,7 +12,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import nn
 
-from qmp_sb3 import MultiTaskSAC, make_multitask_vec_env
+from qmp_sb3 import QMP, MultiTaskSAC, make_multitask_vec_env
 from qmp_sb3.replay import Batch
 
 OBS, ACT, BATCH, TASKS, STEPS = 15, 6, 32, 3, 100
@@ -33,21 +33,21 @@ class BoxEnv(gym.Env):
         return np.zeros(OBS, np.float32), 0.0, False, False, {}
 
 
-def stacked_model(activation_fn: type[nn.Module], **kwargs) -> MultiTaskSAC:
-    env = make_multitask_vec_env([BoxEnv() for _ in range(TASKS)])
+def stacked_model(activation_fn: type[nn.Module], tasks: int = TASKS) -> QMP:
+    env = BoxEnv() if tasks == 1 else make_multitask_vec_env([BoxEnv() for _ in range(tasks)])
     policy_kwargs = dict(net_arch=HIDDEN, activation_fn=activation_fn)
-    return MultiTaskSAC("MlpPolicy", env, seed=0, policy_kwargs=policy_kwargs, buffer_size=10, device="cpu", **kwargs)
+    return QMP("MlpPolicy", env, seed=0, policy_kwargs=policy_kwargs, buffer_size=10, device="cpu")
 
 
-def injected(dtype: th.dtype) -> list[tuple[th.Tensor, th.Tensor]]:
+def injected(dtype: th.dtype, tasks: int = TASKS) -> list[tuple[th.Tensor, th.Tensor]]:
     """Rows ``(tasks, batch, [s|a|s'|a'|r|continuation])`` and noise ``(2, tasks, batch, act)`` of every step."""
     rng = np.random.default_rng(1)
     steps = []
     for _ in range(STEPS):
-        rows = rng.normal(size=(TASKS, BATCH, 2 * (OBS + ACT) + 2))
+        rows = rng.normal(size=(tasks, BATCH, 2 * (OBS + ACT) + 2))
         rows[..., OBS : OBS + ACT] = np.tanh(rows[..., OBS : OBS + ACT])
-        rows[..., -1] = rng.random((TASKS, BATCH)) > 0.1
-        noise = rng.normal(size=(2, TASKS, BATCH, ACT))
+        rows[..., -1] = rng.random((tasks, BATCH)) > 0.1
+        noise = rng.normal(size=(2, tasks, BATCH, ACT))
         steps.append((th.as_tensor(rows, dtype=dtype), th.as_tensor(noise, dtype=dtype)))
     return steps
 
@@ -179,12 +179,13 @@ class InjectedBuffer:
         return self.batches.pop(0)
 
 
-def test_float32_stacked_update_equals_sb3_sac(monkeypatch):
+@pytest.mark.parametrize("tasks", [1, TASKS])
+def test_float32_stacked_update_equals_sb3_sac(tasks, monkeypatch):
     noise_source = Noise(monkeypatch)
-    model = stacked_model(nn.Tanh)
-    steps = injected(th.float32)
+    model = stacked_model(nn.Tanh, tasks)
+    steps = injected(th.float32, tasks)
     references = []
-    for task in range(TASKS):
+    for task in range(tasks):
         policy_kwargs = dict(net_arch=HIDDEN, activation_fn=nn.Tanh)
         sac = SAC("MlpPolicy", BoxEnv(), policy_kwargs=policy_kwargs, buffer_size=10, device="cpu")
         actor = linears(sac.actor.latent_pi)
@@ -195,7 +196,7 @@ def test_float32_stacked_update_equals_sb3_sac(monkeypatch):
                 head.weight.copy_(weight[part])
                 head.bias.copy_(bias[part])
         for k in range(2):
-            copy_task(model.critic.network, k * TASKS + task, linears(sac.critic.q_networks[k]))
+            copy_task(model.critic.network, k * tasks + task, linears(sac.critic.q_networks[k]))
         sac.critic_target.load_state_dict(sac.critic.state_dict())
         references.append(sac)
 
@@ -223,6 +224,6 @@ def test_float32_stacked_update_equals_sb3_sac(monkeypatch):
             heads.bias.copy_(th.cat([sac.actor.mu.bias, sac.actor.log_std.bias]))
         assert largest_difference(model.actor.network, task, [*linears(sac.actor.latent_pi), heads]) < 1e-4
         for k in range(2):
-            difference = largest_difference(model.critic.network, k * TASKS + task, linears(sac.critic.q_networks[k]))
+            difference = largest_difference(model.critic.network, k * tasks + task, linears(sac.critic.q_networks[k]))
             assert difference < 1e-4
         assert abs(model.log_ent_coef[task].item() - sac.log_ent_coef.item()) < 1e-5

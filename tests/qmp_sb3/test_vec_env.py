@@ -10,7 +10,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecChec
 
 import qmp_envs
 from qmp_sb3 import QMP, MultiTaskVecEnv, make_multitask_vec_env
-from qmp_sb3.vec_env import as_task_env, tasks_of
+from qmp_sb3.task_slots import TaskSlots
+from qmp_sb3.vec_env import as_task_env
 from tests.qmp_sb3.small_models import Drift, drifts
 
 LIMIT = 40  # steps: several episodes of every id in no time
@@ -136,7 +137,8 @@ def test_one_task_of_a_set(task):
 def test_some_tasks_of_a_set_from_a_list_of_environments():
     id = "QMP/MultistageReacher-v0"
     env = make_multitask_vec_env([gym.make(id, task=task) for task in (4, 1)])
-    assert env.num_envs == 2 and env.task_ids.tolist() == [0, 1] and len(set(env.task_names)) == 2
+    assert env.num_envs == 2 and env.task_ids.tolist() == [1, 0]
+    assert env.task_names == tuple(qmp_envs.task_names(id)[task] for task in (1, 4))
     env.reset()
     assert [info["task_name"] for info in env.reset_infos] == [qmp_envs.task_names(id)[task] for task in (4, 1)]
 
@@ -310,7 +312,7 @@ def test_observations_do_not_share_memory():
 def test_sb3_wrappers_go_around_it():
     for wrap in (VecCheckNan, lambda env: VecNormalize(env, norm_reward=False), lambda env: VecFrameStack(env, 2)):
         env = wrap(drifts())
-        assert tasks_of(env)[0] == ("to -1", "to 0", "to 1")
+        assert TaskSlots.of(env).names == ("to -1", "to 0", "to 1")
         model = QMP("MlpPolicy", env, policy_kwargs={"net_arch": [4]}, buffer_size=50, learning_starts=10, train_freq=5)
         assert model.learn(60).n_tasks == 3
 
@@ -318,15 +320,20 @@ def test_sb3_wrappers_go_around_it():
 # -------------------------------------------------------------------------------- SB3's own VecEnvs of our tasks
 
 
+def described(env):
+    slots = TaskSlots.of(env)
+    return slots.names, slots.now, slots.fixed is not None
+
+
 def test_plain_environments_are_one_task():
-    names, tasks, fixed = tasks_of(DummyVecEnv([lambda: gym.make("Pendulum-v1")] * 3))
+    names, tasks, fixed = described(DummyVecEnv([lambda: gym.make("Pendulum-v1")] * 3))
     assert names == ("task-0",) and tasks().tolist() == [0, 0, 0] and fixed
 
 
 def test_a_subset_of_tasks_by_name():
     id = "QMP/MultistageReacher-v0"
     env = DummyVecEnv([lambda task=task: gym.make(id, task=task) for task in (3, 1, 3)])
-    names, tasks, fixed = tasks_of(env)
+    names, tasks, fixed = described(env)
     everything = qmp_envs.task_names(id)
     assert names == (everything[1], everything[3]) and tasks().tolist() == [1, 0, 1] and fixed
     model = QMP("MlpPolicy", env, policy_kwargs={"net_arch": [4]}, buffer_size=50, learning_starts=10)
@@ -337,7 +344,7 @@ def test_a_subset_of_tasks_by_name():
 def test_tasks_that_change_at_every_reset():
     """A plain id draws a task at each reset: transitions go to the buffer of the task that made them."""
     env = DummyVecEnv([lambda: Monitor(gym.make("QMP/MultistageReacher-v0", max_episode_steps=4)) for _ in range(2)])
-    names, tasks, fixed = tasks_of(env)
+    names, tasks, fixed = described(env)
     assert names == qmp_envs.task_names("QMP/MultistageReacher-v0") and not fixed
 
     seen = np.zeros(5, int)
@@ -382,7 +389,7 @@ def test_in_another_process():
     """Tasks are found through SubprocVecEnv too, which hands attributes over by pickling."""
     env = SubprocVecEnv([one_maze_task])
     try:
-        names, tasks, fixed = tasks_of(env)
+        names, tasks, fixed = described(env)
         assert names == (qmp_envs.task_names("QMP/Maze-v0")[2],) and tasks().tolist() == [0] and fixed
     finally:
         env.close()
