@@ -50,8 +50,8 @@ def stacked_linear(inputs: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.
     """``inputs @ weight + bias`` of every network in a stack.
 
     Where weight and bias have a ``gradient_place`` (:class:`~qmp_sb3.networks.flat_parameters.FlatParameters`), they
-    give it to the first call, whose backward writes the gradients there: it allocates nothing large, and nothing is copied
-    afterwards. Further calls in the same loss go through plain autograd, which adds theirs.
+    give it to the first call, whose backward writes the gradients there: it allocates nothing large, and nothing is
+    copied afterwards. Further calls in the same loss go through plain autograd, which adds theirs.
 
     :param inputs: ``(networks, batch, in)``
     :param weight: ``(networks, in, out)``
