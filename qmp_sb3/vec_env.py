@@ -217,25 +217,29 @@ def _from_list(tasks: list[str | gym.Env], envs_per_task: int, env_kwargs: dict[
                     "tasks trained together need equal spaces"
                 )
     venv = SyncVectorEnv([_Return(env) for env in envs], autoreset_mode=AutoresetMode.SAME_STEP)
-    if all(env.has_wrapper_attr("fixed_task") for env in envs):
-        return MultiTaskVecEnv(venv, *_tasks_of_one_set(envs))
+    listed = np.arange(len(envs)) % len(tasks)
+    of_set = _tasks_of_one_set(envs[: len(tasks)])
+    if of_set is not None:
+        return MultiTaskVecEnv(venv, np.array(of_set)[listed], envs[0].get_wrapper_attr("task_names"))
     names = [id if ids.count(id) == 1 else f"{id}#{ids[:index].count(id)}" for index, id in enumerate(ids)]
-    return MultiTaskVecEnv(venv, np.arange(len(envs)) % len(tasks), names)
+    return MultiTaskVecEnv(venv, listed, names)
 
 
-def _tasks_of_one_set(envs: list[gym.Env]) -> tuple[list[int], tuple[str, ...]]:
-    """Task of each environment, and the names of all tasks, where every environment runs one task of a set of ours."""
-    names = {env.get_wrapper_attr("task_names") for env in envs}
-    if len(names) > 1:
-        raise ValueError(f"the environments of the list belong to {len(names)} different task sets; a model is for one")
-    tasks = [env.get_wrapper_attr("fixed_task") for env in envs]
-    (all_names,) = names
-    if None in tasks and len(all_names) > 1:
-        raise ValueError(
-            f"an environment of the list draws one of {len(all_names)} tasks at each reset; fix one with task=..., "
-            "or give the id alone instead of a list"
-        )
-    return [task or 0 for task in tasks], all_names
+def _tasks_of_one_set(envs: list[gym.Env]) -> list[int] | None:
+    """The task ids, if every environment runs another task of one of our sets."""
+    if not all(env.has_wrapper_attr("fixed_task") for env in envs):
+        return None
+    tasks = []
+    for env in envs:
+        names, fixed = env.get_wrapper_attr("task_names"), env.get_wrapper_attr("fixed_task")
+        if fixed is None and len(names) > 1:
+            raise ValueError(
+                f"an environment of the list draws one of {len(names)} tasks at each reset; fix one with task=..., "
+                "or give the id alone instead of a list"
+            )
+        tasks.append((names, fixed or 0))
+    different = len(set(tasks)) == len(tasks) and len({names for names, _ in tasks}) == 1
+    return [task for _, task in tasks] if different else None
 
 
 class _Return:
