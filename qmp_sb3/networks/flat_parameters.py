@@ -15,7 +15,8 @@ class FlatParameters:
 
     Whatever writes to the module's parameters in place (``load_state_dict``, an optimizer) writes to the flat tensor,
     and the reverse. Every parameter also knows where its gradient belongs (``parameter.gradient_place``, a view of the
-    flat gradient), so that a layer may write it there itself.
+    flat gradient), so that a layer may write it there itself, and on a CPU its memory as a NumPy array
+    (``parameter.array``).
 
     :param module: the module whose parameters are gathered
     """
@@ -34,6 +35,7 @@ class FlatParameters:
         for parameter, view, gradient_view in views:
             parameter.data = view
             parameter.gradient_place = gradient_view  # type: ignore[attr-defined]
+            parameter.array = view.numpy() if view.device.type == "cpu" else None  # type: ignore[attr-defined]
 
     def _segments(self, flat: th.Tensor) -> list[th.Tensor]:
         pieces = flat.split([parameter.numel() for parameter in self.parameters])

@@ -29,16 +29,14 @@ NUMPY_ACTIVATIONS: dict[type[nn.Module], Callable[[np.ndarray], None]] = {nn.ReL
 
 
 def _forward_numpy(
-    inputs: th.Tensor, layers: list[tuple[th.Tensor, th.Tensor]], activation: Callable[[np.ndarray], None]
-) -> th.Tensor:
+    hidden: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]], activation: Callable[[np.ndarray], None]
+) -> np.ndarray:
     """What PyTorch would do, on the same memory: with a few rows, starting operations is most of the time."""
-    hidden = inputs.numpy()
-    arrays = [(weight.detach().numpy(), bias.detach().numpy()) for weight, bias in layers]
-    for weight, bias in arrays[:-1]:
+    for weight, bias in layers[:-1]:
         hidden = np.matmul(hidden, weight)
         hidden += bias
         activation(hidden)
-    return th.from_numpy(np.matmul(hidden, arrays[-1][0]) + arrays[-1][1])
+    return np.matmul(hidden, layers[-1][0]) + layers[-1][1]
 
 
 class IndependentMLP(TaskModule):
@@ -83,16 +81,25 @@ class IndependentMLP(TaskModule):
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         copies = self.copies if copies is None else copies
-        layers: list[tuple[th.Tensor, th.Tensor]] = list(self._layers)
-        if tasks is not None or copies < self.copies:
-            layers = [(self._select(w, tasks, copies), self._select(b, tasks, copies)) for w, b in layers]
         hidden = inputs.repeat(copies, 1, 1) if copies > 1 else inputs
         activation = NUMPY_ACTIVATIONS.get(type(self.activation))
-        if activation and hidden.shape[1] <= FEW_ROWS and hidden.device.type == "cpu" and not th.is_grad_enabled():
-            outputs = _forward_numpy(hidden, layers, activation)
+        if activation and tasks is None and hidden.shape[1] <= FEW_ROWS and not th.is_grad_enabled() and self._on_cpu:
+            networks = copies * self.n_tasks
+            arrays = [(weight.array[:networks], bias.array[:networks]) for weight, bias in self._layers]
+            outputs = th.from_numpy(_forward_numpy(hidden.numpy(), arrays, activation))
         else:
-            outputs = self._forward_torch(hidden, layers)
+            outputs = self._forward_torch(hidden, self._selected(tasks, copies))
         return outputs.view(copies, -1, *outputs.shape[1:])
+
+    @property
+    def _on_cpu(self) -> bool:
+        return getattr(self._layers[0][0], "array", None) is not None
+
+    def _selected(self, tasks: th.Tensor | None, copies: int) -> list[tuple[th.Tensor, th.Tensor]]:
+        if tasks is None and copies == self.copies:
+            return self._layers
+        layers = self._layers
+        return [(self._select(weight, tasks, copies), self._select(bias, tasks, copies)) for weight, bias in layers]
 
     def _forward_torch(self, hidden: th.Tensor, layers: list[tuple[th.Tensor, th.Tensor]]) -> th.Tensor:
         for weight, bias in layers[:-1]:
