@@ -67,9 +67,14 @@ def refuse_unsupported(policy: Any, use_sde: bool, replay_buffer_class: type[Rep
         )
 
 
+def policy_arguments() -> list[str]:
+    """What ``policy_kwargs`` may hold: the policy's arguments without those that the model supplies."""
+    return [name for name in inspect.signature(MultiTaskPolicy).parameters if name not in _SUPPLIED]
+
+
 def refuse_policy_arguments(policy_kwargs: dict[str, Any] | None) -> None:
     """Raise for arguments that the policy does not have, or whose names it does not know."""
-    known = [name for name in inspect.signature(MultiTaskPolicy).parameters if name not in _SUPPLIED]
+    known = policy_arguments()
     for name in policy_kwargs or {}:
         if name in ("features_extractor_class", "features_extractor_kwargs", "share_features_extractor"):
             raise ValueError(f"policy_kwargs[{name!r}] is not supported: the networks read the flat observation itself")

@@ -105,10 +105,6 @@ class MultiTaskActor(_TaskPolicy):
         """Features ``(tasks, batch, features)`` to mean and log-std before squashing, ``(tasks, batch, act)``."""
         return split_parameters(self.network(features, tasks)[0])
 
-    def every(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Features ``(batch, features)`` to every policy's mean and log-std, ``(tasks, batch, act)``."""
-        return split_parameters(self.network.every(features)[0])
-
     def action_log_prob(self, features: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """A reparameterised action ``(tasks, batch, act)`` and its log-probability ``(tasks, batch)``."""
         return squashed_sample_log_prob(*self.forward(features), noise)

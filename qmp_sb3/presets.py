@@ -14,9 +14,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 import qmp_envs
-from qmp_sb3.checks import closest, one_of
+from qmp_sb3.checks import closest, one_of, policy_arguments
 from qmp_sb3.multitask_sac import MultiTaskSAC
-from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.qmp import QMP
 from qmp_sb3.vec_env import MultiTaskVecEnv, make_multitask_vec_env
 
@@ -171,7 +170,7 @@ def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -
 def check_overrides(overrides: Mapping[str, Any]) -> None:
     """Raise a ValueError naming the closest argument if one is unknown."""
     known = [name for name in inspect.signature(MultiTaskSAC).parameters if not name.startswith("_")]
-    policy = [f"policy_kwargs.{name}" for name in inspect.signature(MultiTaskPolicy).parameters]
+    policy = [f"policy_kwargs.{name}" for name in policy_arguments()]
     for name in overrides:
         if name not in (*known, *policy, "env_kwargs") and not name.startswith("env_kwargs."):
             raise ValueError(f"unknown option {name!r}; {closest(name, [*known, *policy])}")

@@ -21,6 +21,7 @@ from qmp_sb3.behaviors import (
     parse_behavior,
 )
 from qmp_sb3.behaviors.domain_knowledge import shared_segments
+from qmp_sb3.distributions import split_parameters
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
 
@@ -263,7 +264,7 @@ def test_act_samples_from_the_chosen_policy():
     with th.no_grad():
         full.mean_actions()
         th.testing.assert_close(lazy.act(chosen), full.act(chosen))
-        mean, _ = lazy.policy.actor.every(lazy.features)
+        mean, _ = split_parameters(lazy.policy.actor.network.every(lazy.features)[0])
         expected = th.tanh(mean[chosen, np.arange(8)])
         th.testing.assert_close(lazy.act(chosen, deterministic=True), expected)
 
