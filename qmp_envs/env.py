@@ -27,8 +27,9 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
     :param options: of the family
 
     ``reset(options={"task": 1, "qpos": ..., "qvel": ...})`` starts one episode at a given task, positions and
-    velocities. ``info`` has ``task_id`` and ``task_name``, after a step also ``success``, ``is_success``,
-    ``stages_completed`` and one ``reward_<term>`` per reward term, as far as the family has them.
+    velocities (families with another start name its options in ``task_set.start_names``). ``info`` has ``task_id``
+    and ``task_name``, after a step also ``success``, ``is_success``, ``stages_completed``, one ``reward_<term>``
+    per reward term and the family's measures, as far as the family has them.
     """
 
     metadata = {"render_modes": list(MODES)}
@@ -64,7 +65,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        check_options(options)
+        check_options(options, ("task", *self.task_set.start_names))
         slots = self._slots
         if seed is not None or not slots.generators:
             self._np_random_seed = slots.seed(0, seed)
@@ -122,4 +123,6 @@ def step_info(outcome: Outcome, slot: int = 0) -> dict[str, Any]:
         info["stages_completed"] = int(outcome.stages_completed[slot])
     for name, values in outcome.terms.items():
         info[f"reward_{name}"] = float(values[slot])
+    for name, values in outcome.measures.items():
+        info[name] = values[slot].item()
     return info

@@ -99,7 +99,7 @@ class Maze(TaskSet):
         return self.starts[task_ids] + POSITION_NOISE * draws[:, :2], VELOCITY_NOISE * draws[:, 2:]
 
     def control(
-        self, actions: np.ndarray, physics: Physics, memory: Memory, task_ids: np.ndarray
+        self, actions: np.ndarray, physics: Physics, memory: Memory, task_ids: np.ndarray, noise: np.ndarray
     ) -> np.ndarray:
         # The released code sets the clipped velocity in every step, clipped or not. That restarts the contact
         # solver from the present state, which matters in the eighth digit after a wall was hit.
@@ -108,7 +108,13 @@ class Maze(TaskSet):
         return actions
 
     def outcome(
-        self, before: State, after: State, actions: np.ndarray, memory: Memory, task_ids: np.ndarray
+        self,
+        before: State,
+        after: State,
+        actions: np.ndarray,
+        memory: Memory,
+        task_ids: np.ndarray,
+        noise: np.ndarray,
     ) -> tuple[Outcome, Memory]:
         columns = {"position": after.qpos.copy()}
         success = self._distance(after.qpos, task_ids) <= GOAL_RADIUS
@@ -116,17 +122,15 @@ class Maze(TaskSet):
         term = {"goal" if self.sparse else "distance": reward}
         return Outcome(reward, success, success, success, None, term, columns), memory
 
-    def observe(
-        self, state: State, memory: Memory, task_ids: np.ndarray, noise: np.ndarray | None
-    ) -> np.ndarray:
+    def observe(self, state: State, memory: Memory, task_ids: np.ndarray) -> np.ndarray:
         return np.concatenate([state.qpos, state.qvel], axis=1, dtype=np.float32, casting="same_kind")
 
     def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
         distance = self._distance(columns["position"], task_ids)
         return (distance <= GOAL_RADIUS).astype(np.float64) if self.sparse else np.exp(-distance) - 1.0
 
-    def pose(self, data: mujoco.MjData, qpos: np.ndarray, memory: Memory, task_id: int) -> None:
-        data.qpos[:] = qpos
+    def pose(self, data: mujoco.MjData, state: State, memory: Memory, task_id: int) -> None:
+        data.qpos[:] = state.qpos
         data.mocap_pos[0, :2] = self.goals[task_id] + ORIGIN
 
     def _distance(self, positions: np.ndarray, task_ids: np.ndarray) -> np.ndarray:

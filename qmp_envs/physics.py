@@ -33,8 +33,11 @@ class Physics(Protocol):
     def state(self) -> State:
         """The present moment. ``step`` replaces it; the previous moment stays readable for one step."""
 
-    def place(self, slots: np.ndarray, task_ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Start slots afresh at positions ``(len(slots), nq)`` and velocities ``(len(slots), nv)``."""
+    def place(self, slots: np.ndarray, task_ids: np.ndarray, *start: np.ndarray) -> None:
+        """Start slots afresh from arrays ``(len(slots), ...)``: positions and velocities, where not said otherwise."""
+
+    def lead(self, slots: np.ndarray, controls: Sequence[np.ndarray]) -> None:
+        """Advance some slots only, each by as many environment steps as its ``(steps, nu)`` has rows."""
 
     def step(self, control: np.ndarray) -> State:
         """Advance every slot by one environment step with actuator inputs ``(slots, nu)``."""
@@ -53,11 +56,13 @@ class MujocoPhysics:
         frame_skip: int,
         views: Callable[[mujoco.MjData], Mapping[str, np.ndarray]],
         task_ids: np.ndarray,
+        measure: Callable[[mujoco.MjData, Mapping[str, np.ndarray]], None] | None = None,
     ) -> None:
         self.models = tuple(models)
         self.model_of_task = model_of_task
         self.frame_skip = frame_skip
         self._views = views
+        self._measure = measure
         self.model_of_slot = [int(index) for index in model_of_task[task_ids]]
         self.data = [mujoco.MjData(self.models[index]) for index in self.model_of_slot]
         shapes = {name: view.shape for name, view in views(self.data[0]).items()}
@@ -67,6 +72,7 @@ class MujocoPhysics:
     def _bind(self) -> None:
         """Look up every array of every slot once; reading them all is then a single copy."""
         views = [self._views(data) for data in self.data]
+        self._measured = list(zip(self.data, views, strict=True)) if self._measure else []
         self._sources = [view[name].reshape(-1) for name in views[0] for view in views]
         self._warnings = [data.warning.number for data in self.data]
         self._warned = np.concatenate(self._warnings)
@@ -79,7 +85,8 @@ class MujocoPhysics:
     def state(self) -> State:
         return self._moments[0].state
 
-    def place(self, slots: np.ndarray, task_ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    def place(self, slots: np.ndarray, task_ids: np.ndarray, *start: np.ndarray) -> None:
+        qpos, qvel = start
         for row, (slot, task_id) in enumerate(zip(slots.tolist(), task_ids.tolist(), strict=True)):
             index = int(self.model_of_task[task_id])
             if index != self.model_of_slot[slot]:
@@ -91,8 +98,16 @@ class MujocoPhysics:
             data.qpos[:] = qpos[row]
             data.qvel[:] = qvel[row]
             mujoco.mj_forward(model, data)
-        self._moments[0].read(self._sources)
+        self._read(self._moments[0])
         self.state.failed[slots] = False
+
+    def lead(self, slots: np.ndarray, controls: Sequence[np.ndarray]) -> None:
+        for slot, rows in zip(slots.tolist(), controls, strict=True):
+            model, data = self._simulators[slot]
+            for control in rows:
+                data.ctrl[:] = control
+                mujoco.mj_step(model, data, self.frame_skip)
+        self._read(self._moments[0])
 
     def step(self, control: np.ndarray) -> State:
         step, substeps = mujoco.mj_step, self.frame_skip
@@ -100,13 +115,18 @@ class MujocoPhysics:
             target[:] = values
             step(model, data, substeps)
         before, now = self._moments
-        now.read(self._sources)
+        self._read(now)
         if np.count_nonzero(np.concatenate(self._warnings, out=self._warned)):
             self._fail(before, now)
         else:
             now.state.failed.fill(False)
         self._moments = [now, before]
         return now.state
+
+    def _read(self, moment: _Moment) -> None:
+        for data, views in self._measured:
+            self._measure(data, views)  # type: ignore[misc]
+        moment.read(self._sources)
 
     def set_velocity(self, qvel: np.ndarray) -> None:
         """Overwrite the velocities ``(slots, nv)`` and refresh everything that follows from them."""
@@ -130,7 +150,7 @@ class MujocoPhysics:
             vector = np.empty(mujoco.mj_stateSize(model, full))
             mujoco.mj_getState(model, data, vector, full)
             integration.append(vector)
-        kept = ("models", "model_of_task", "frame_skip", "_views", "model_of_slot")
+        kept = ("models", "model_of_task", "frame_skip", "_views", "_measure", "model_of_slot")
         moments = [{name: array.copy() for name, array in vars(m.state).items()} for m in self._moments]
         return {name: getattr(self, name) for name in kept} | {"integration": integration, "moments": moments}
 

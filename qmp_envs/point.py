@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import mujoco
@@ -93,7 +93,7 @@ class Point2D(TaskSet):
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.observation_space = spaces.Box(low / SIDE - 0.5, high / SIDE - 0.5, (2,), np.float32)
 
-    def make_physics(self, task_ids: np.ndarray) -> PointPhysics:
+    def make_physics(self, task_ids: np.ndarray, workers: int = 1) -> PointPhysics:
         return PointPhysics(len(task_ids), self.box)
 
     def draw_reset(self, generator: np.random.Generator) -> np.ndarray:
@@ -106,7 +106,13 @@ class Point2D(TaskSet):
         return PointMemory(np.zeros(len(task_ids), bool))
 
     def outcome(
-        self, before: State, after: State, actions: np.ndarray, memory: PointMemory, task_ids: np.ndarray
+        self,
+        before: State,
+        after: State,
+        actions: np.ndarray,
+        memory: PointMemory,
+        task_ids: np.ndarray,
+        noise: np.ndarray,
     ) -> tuple[Outcome, PointMemory]:
         columns = {"position": after.qpos.copy()}
         success = _distance(after.qpos) < GOAL_RADIUS
@@ -116,9 +122,7 @@ class Point2D(TaskSet):
         outcome = Outcome(reward, terminated, success, reached.copy(), None, {"goal": reward}, columns)
         return outcome, PointMemory(reached)
 
-    def observe(
-        self, state: State, memory: Memory, task_ids: np.ndarray, noise: np.ndarray | None
-    ) -> np.ndarray:
+    def observe(self, state: State, memory: Memory, task_ids: np.ndarray) -> np.ndarray:
         return (state.qpos / SIDE - 0.5).astype(np.float32)
 
     def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
@@ -139,8 +143,13 @@ class PointPhysics:
         self.box = box
         self.state = State(qpos=np.zeros((slots, 2)), qvel=np.zeros((slots, 0)), failed=np.zeros(slots, bool))
 
-    def place(self, slots: np.ndarray, task_ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        self.state.qpos[slots] = np.clip(qpos, *self.box)
+    def place(self, slots: np.ndarray, task_ids: np.ndarray, *start: np.ndarray) -> None:
+        self.state.qpos[slots] = np.clip(start[0], *self.box)
+
+    def lead(self, slots: np.ndarray, controls: Sequence[np.ndarray]) -> None:
+        for slot, rows in zip(slots.tolist(), controls, strict=True):
+            for control in rows:
+                self.state.qpos[slot] = np.clip(self.state.qpos[slot] + control, *self.box)
 
     def step(self, control: np.ndarray) -> State:
         low, high = self.box

@@ -174,7 +174,13 @@ class MultistageReacher(TaskSet):
         return ReacherMemory(zeros, zeros, zeros, subgoals[:, 0], subgoals, stay_goal)
 
     def outcome(
-        self, before: State, after: State, actions: np.ndarray, memory: ReacherMemory, task_ids: np.ndarray
+        self,
+        before: State,
+        after: State,
+        actions: np.ndarray,
+        memory: ReacherMemory,
+        task_ids: np.ndarray,
+        noise: np.ndarray,
     ) -> tuple[Outcome, ReacherMemory]:
         distance = _length(after.hand - memory.goal)
         success = distance < TOUCH_DISTANCE
@@ -225,9 +231,7 @@ class MultistageReacher(TaskSet):
             "failure": -FAILURE_COST * failed if np.count_nonzero(failed) else np.zeros(len(failed)),
         }
 
-    def observe(
-        self, state: State, memory: ReacherMemory, task_ids: np.ndarray, noise: np.ndarray | None
-    ) -> np.ndarray:
+    def observe(self, state: State, memory: ReacherMemory, task_ids: np.ndarray) -> np.ndarray:
         observation = np.empty((len(task_ids), self.observation_space.shape[0]), np.float32)
         observation[:, :6] = state.qpos
         observation[:, 6:12] = state.qvel
@@ -249,8 +253,8 @@ class MultistageReacher(TaskSet):
         stage = before + success
         return _total(self._terms(distance, success, stage, columns["control"], columns["failed"], task_ids))
 
-    def pose(self, data: mujoco.MjData, qpos: np.ndarray, memory: ReacherMemory, task_id: int) -> None:
-        data.qpos[:] = qpos
+    def pose(self, data: mujoco.MjData, state: State, memory: ReacherMemory, task_id: int) -> None:
+        data.qpos[:] = state.qpos
         data.mocap_pos[0] = memory.goal
 
 

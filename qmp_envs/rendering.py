@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import mujoco
 import numpy as np
 
+from qmp_envs.physics import State
 from qmp_envs.task_set import TaskSet, closest
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class SceneRenderer:
         memory = tuple(array[slot] for array in slots.memory)
         if hasattr(slots.memory, "_fields"):
             memory = type(slots.memory)(*memory)
-        self.task_set.pose(data, slots.physics.state.qpos[slot], memory, task_id)
+        state = State(**{name: array[slot] for name, array in vars(slots.physics.state).items()})
+        self.task_set.pose(data, state, memory, task_id)
         mujoco.mj_kinematics(model, data)
         mujoco.mj_camlight(model, data)
         return renderer.render(self.mode)
@@ -66,7 +68,7 @@ class SceneRenderer:
 
         index = int(self.task_set.model_of_task[task_id])
         if index not in self._scenes:
-            model = self.task_set.models[index]
+            model = self.task_set.scene(index)
             data = mujoco.MjData(model)
             width, height = self.size
             renderer = MujocoRenderer(model, data, width=width, height=height, camera_name=self.camera)

@@ -12,20 +12,20 @@ from gymnasium import spaces
 from qmp_envs.physics import State
 from qmp_envs.task_set import Memory, Outcome, TaskSet
 
-RESET_OPTIONS = ("task", "qpos", "qvel")
-
 
 class Slots:
     """``len(task_ids)`` episodes of one task set, each with its own generators of random numbers.
 
-    A slot seeded with ``s`` spawns two generators: one for the environment (reset and observation noise), one
+    A slot seeded with ``s`` spawns two generators: one for the environment (reset and the steps' noise), one
     for drawing tasks. So one slot can be reproduced alone, and drawing tasks does not shift the noise.
     """
 
-    def __init__(self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False) -> None:
+    def __init__(
+        self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False, workers: int = 1
+    ) -> None:
         self.task_set = task_set
         self.task_ids = np.array(task_ids, np.int64)
-        self.physics = task_set.make_physics(self.task_ids)
+        self.physics = task_set.make_physics(self.task_ids, workers)
         self.generators: dict[int, np.random.Generator] = {}
         self.task_generators: dict[int, np.random.Generator] = {}
         self.memory: Memory | None = None
@@ -34,10 +34,10 @@ class Slots:
         if task_one_hot:
             self.observation_space = with_one_hot(task_set.observation_space, task_set.num_tasks)
             self._one_hot = np.eye(task_set.num_tasks, dtype=task_set.observation_space.dtype)
-        self._all = np.arange(len(task_ids))
         self._low = task_set.action_space.low.astype(np.float64)
         self._high = task_set.action_space.high.astype(np.float64)
         self._shape = (len(task_ids), *task_set.action_space.shape)
+        self._no_noise = np.zeros((len(task_ids), 0))
 
     def __len__(self) -> int:
         return len(self.task_ids)
@@ -58,29 +58,32 @@ class Slots:
     def start(self, slots: np.ndarray, options: Mapping[str, Any] | None = None) -> np.ndarray:
         """Start episodes in ``slots`` (indices); returns first observations ``(len(slots), observation)``.
 
-        The options "qpos" and "qvel", each ``(n,)`` or ``(len(slots), n)``, replace the drawn start.
+        Options named in ``task_set.start_names``, each ``(n,)`` or ``(len(slots), n)``, replace the drawn start.
         """
         task_set, task_ids = self.task_set, self.task_ids[slots]
         draws = np.stack([task_set.draw_reset(self.generators[slot]) for slot in slots])
-        qpos, qvel = task_set.initial_state(task_ids, draws)
-        if options:
-            qpos = _given(options, "qpos", qpos)
-            qvel = _given(options, "qvel", qvel)
-        self.physics.place(slots, task_ids, qpos, qvel)
+        names, drawn = task_set.start_names, task_set.initial_state(task_ids, draws)
+        start = [_given(options or {}, name, array) for name, array in zip(names, drawn, strict=True)]
+        self.physics.place(slots, task_ids, *start)
+        if all(given is array for given, array in zip(start, drawn, strict=True)):
+            opening = task_set.opening_controls(task_ids, draws)
+            if opening:
+                self.physics.lead(slots, opening)
         state = self.physics.state.rows(slots)
         fresh = task_set.initial_memory(state, task_ids, draws)
         self.memory = fresh if self.memory is None else _replaced(self.memory, slots, fresh)
-        return self._observe(state, fresh, task_ids, slots)
+        return self._observe(state, fresh, task_ids)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, Outcome]:
         """Step every slot; returns observations ``(slots, observation)`` and the outcome."""
         actions = self._check(actions)
         task_set, physics, task_ids = self.task_set, self.physics, self.task_ids
         assert self.memory is not None
+        noise = self._noise()
         before = physics.state
-        after = physics.step(task_set.control(actions, physics, self.memory, task_ids))
-        outcome, self.memory = task_set.outcome(before, after, actions, self.memory, task_ids)
-        return self._observe(after, self.memory, task_ids, self._all), outcome
+        after = physics.step(task_set.control(actions, physics, self.memory, task_ids, noise))
+        outcome, self.memory = task_set.outcome(before, after, actions, self.memory, task_ids, noise)
+        return self._observe(after, self.memory, task_ids), outcome
 
     def _check(self, actions: np.ndarray) -> np.ndarray:
         """Actions as float64, inside the action space."""
@@ -95,11 +98,15 @@ class Slots:
             raise ValueError(f"The action contains NaN (slots {rows.tolist()}): {actions[rows].tolist()}.")
         return actions
 
-    def _observe(self, state: State, memory: Memory, task_ids: np.ndarray, slots: np.ndarray) -> np.ndarray:
-        size, noise = self.task_set.noise_size, None
-        if size:
-            noise = np.stack([self.generators[slot].standard_normal(size) for slot in slots])
-        observations = self.task_set.observe(state, memory, task_ids, noise)
+    def _noise(self) -> np.ndarray:
+        """The numbers ``(slots, noise_size)`` of one step."""
+        size = self.task_set.noise_size
+        if not size:
+            return self._no_noise
+        return np.stack([self.generators[slot].uniform(-1.0, 1.0, size) for slot in range(len(self))])
+
+    def _observe(self, state: State, memory: Memory, task_ids: np.ndarray) -> np.ndarray:
+        observations = self.task_set.observe(state, memory, task_ids)
         if self._one_hot is not None:
             observations = np.concatenate([observations, self._one_hot[task_ids]], axis=1)
         return observations
@@ -121,7 +128,7 @@ def with_one_hot(space: spaces.Box, num_tasks: int) -> spaces.Box:
     return spaces.Box(low, high, dtype=dtype)
 
 
-def check_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...] = RESET_OPTIONS) -> None:
+def check_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> None:
     """Refuse reset options that would be ignored."""
     for name in options or ():
         if name not in allowed:

@@ -8,15 +8,16 @@ the two drivers.
 The life of an episode, in calls:
 
 1. ``draw_reset(generator)`` draws all random numbers of the reset;
-2. ``initial_state(task_ids, draws)`` turns them into positions and velocities;
-3. the physics is placed there, then ``initial_memory(state, task_ids, draws)`` starts the episode's memory;
-4. every step: ``control`` -> physics -> ``outcome`` -> ``observe``.
+2. ``initial_state(task_ids, draws)`` turns them into the physics' start, e.g. positions and velocities;
+3. the physics is placed there and led through the ``opening_controls``, if a family has them;
+4. ``initial_memory(state, task_ids, draws)`` starts the episode's memory, ``observe`` gives what is seen;
+5. every step: noise is drawn, then ``control`` -> physics -> ``outcome`` -> ``observe``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -47,6 +48,8 @@ class Outcome(NamedTuple):
     """The named reward terms, float64 each."""
     columns: dict[str, np.ndarray]
     """The family's ``relabel_columns`` of this transition; empty where it has none."""
+    measures: Mapping[str, np.ndarray] = {}
+    """Other numbers that info shows under these names: distances, velocities."""
 
 
 class TaskSet(ABC):
@@ -78,7 +81,12 @@ class TaskSet(ABC):
     relabel_columns: Mapping[str, tuple[int, ...]] = {}
     """Extra replay columns, name -> shape per transition: what ``reward`` needs for any task."""
     noise_size: int = 0
-    """Standard normal numbers per slot that ``observe`` gets for every observation."""
+    """Numbers, uniform in [-1, 1), that ``control`` and ``outcome`` get per slot and step."""
+    start_names: tuple[str, ...] = ("qpos", "qvel")
+    """The names of the arrays of ``initial_state``; ``reset`` takes them as options too."""
+    measure: Callable[[mujoco.MjData, Mapping[str, np.ndarray]], None] | None = None
+    """``measure(data, views)``, where a family has it, fills those of its ``views`` that are not MuJoCo's own
+    arrays; called after every step."""
 
     @property
     def num_tasks(self) -> int:
@@ -104,9 +112,14 @@ class TaskSet(ABC):
 
     # ---- physics -------------------------------------------------------------------------------------------
 
-    def make_physics(self, task_ids: np.ndarray) -> Physics:
-        """The simulators of ``len(task_ids)`` slots; overridden where the physics is not a MuJoCo model."""
-        return MujocoPhysics(self.models, self.model_of_task, self.frame_skip, self.views, task_ids)
+    def make_physics(self, task_ids: np.ndarray, workers: int = 1) -> Physics:
+        """The simulators of ``len(task_ids)`` slots; overridden where the physics is not a MuJoCo model.
+
+        :param workers: how many threads or processes may step them at the same time
+        """
+        return MujocoPhysics(
+            self.models, self.model_of_task, self.frame_skip, self.views, task_ids, self.measure
+        )
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
         """The arrays of one simulator that the family reads, by the name they get in :class:`State`.
@@ -123,8 +136,18 @@ class TaskSet(ABC):
         """All random numbers of one reset, ``(draws,)``."""
 
     @abstractmethod
-    def initial_state(self, task_ids: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions ``(slots, nq)`` and velocities ``(slots, nv)`` from draws ``(slots, draws)``."""
+    def initial_state(self, task_ids: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The arrays ``(slots, ...)`` named by ``start_names`` from draws ``(slots, draws)``.
+
+        That is positions ``(slots, nq)`` and velocities ``(slots, nv)`` where MuJoCo is stepped by us.
+        """
+
+    def opening_controls(self, task_ids: np.ndarray, draws: np.ndarray) -> Sequence[np.ndarray]:
+        """Actuator inputs ``(steps, nu)`` of every slot, applied before its first observation.
+
+        Only where the start was drawn, not given by the user. An empty sequence means none at all.
+        """
+        return ()
 
     def initial_memory(self, state: State, task_ids: np.ndarray, draws: np.ndarray) -> Memory:
         """The memory of episodes whose physics has just been placed in ``state``."""
@@ -133,25 +156,38 @@ class TaskSet(ABC):
     # ---- one step ------------------------------------------------------------------------------------------
 
     def control(
-        self, actions: np.ndarray, physics: Physics, memory: Memory, task_ids: np.ndarray
+        self,
+        actions: np.ndarray,
+        physics: Physics,
+        memory: Memory,
+        task_ids: np.ndarray,
+        noise: np.ndarray,
     ) -> np.ndarray:
         """Actuator inputs ``(slots, nu)`` for actions ``(slots, actions)`` that are inside the action space.
 
-        A family may also act on the physics here (clip velocities, push bodies).
+        A family may also act on the physics here (clip velocities, push bodies). ``noise`` is
+        ``(slots, noise_size)``.
         """
         return actions
 
     @abstractmethod
     def outcome(
-        self, before: State, after: State, actions: np.ndarray, memory: Memory, task_ids: np.ndarray
+        self,
+        before: State,
+        after: State,
+        actions: np.ndarray,
+        memory: Memory,
+        task_ids: np.ndarray,
+        noise: np.ndarray,
     ) -> tuple[Outcome, Memory]:
-        """What the step amounts to, and what the episode remembers from now on."""
+        """What the step amounts to, and what the episode remembers from now on.
+
+        ``noise`` ``(slots, noise_size)`` is what ``control`` got in this step.
+        """
 
     @abstractmethod
-    def observe(
-        self, state: State, memory: Memory, task_ids: np.ndarray, noise: np.ndarray | None
-    ) -> np.ndarray:
-        """A new array ``(slots, observation)``; ``noise`` is ``(slots, noise_size)``, None if that is 0."""
+    def observe(self, state: State, memory: Memory, task_ids: np.ndarray) -> np.ndarray:
+        """A new array ``(slots, observation)``."""
 
     # ---- relabeling ----------------------------------------------------------------------------------------
 
@@ -161,9 +197,13 @@ class TaskSet(ABC):
 
     # ---- drawing -------------------------------------------------------------------------------------------
 
-    def pose(self, data: mujoco.MjData, qpos: np.ndarray, memory: Memory, task_id: int) -> None:
-        """Put one slot (``qpos`` ``(nq,)``, memory without the axis of slots) into a scene for drawing."""
-        data.qpos[:] = qpos
+    def scene(self, index: int) -> mujoco.MjModel:
+        """The model in which tasks with ``model_of_task == index`` are drawn."""
+        return self.models[index]
+
+    def pose(self, data: mujoco.MjData, state: State, memory: Memory, task_id: int) -> None:
+        """Put one slot (state and memory without the axis of slots) into a scene for drawing."""
+        data.qpos[:] = state.qpos
 
 
 def closest(name: str, allowed: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     :param num_envs: a multiple of the number of tasks; 1 (Gymnasium's default) or None: one slot per task.
         With ``task``: the number of slots of that task.
     :param max_episode_steps: time limit in steps, None for none; the registered ids pass their own
+    :param workers: threads or processes that step the slots of a slow family at the same time; None: one per core
     :param task_set, task, render_mode, camera, width, height, task_one_hot, options:
         as for :class:`qmp_envs.env.TaskSetEnv`; the render mode can be ``"rgb_array"``
     """
@@ -43,6 +45,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         width: int = 480,
         height: int = 480,
         task_one_hot: bool = False,
+        workers: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.num_envs = len(self.task_ids)
         self.metadata = {**self.metadata, "render_fps": frames_per_second(self.task_set)}
 
-        self._slots = Slots(self.task_set, self.task_ids, task_one_hot)
+        self._slots = Slots(self.task_set, self.task_ids, task_one_hot, _count_workers(workers, self.num_envs))
         self.single_observation_space = self._slots.observation_space
         self.single_action_space = self.task_set.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -82,10 +85,10 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start new episodes in all slots; slot ``i`` is seeded with ``seed + i``, or ``seed[i]``.
 
-        ``options["reset_mask"]`` (bool, one per slot) restricts the reset; ``options["qpos"]`` and
-        ``options["qvel"]`` are as for the single environment, or one row per slot that is reset.
+        ``options["reset_mask"]`` (bool, one per slot) restricts the reset; the others, e.g. "qpos" and
+        "qvel", are as for the single environment, or one row per slot that is reset.
         """
-        check_options(options, ("qpos", "qvel", "reset_mask"))
+        check_options(options, (*self.task_set.start_names, "reset_mask"))
         slots = self._masked(options)
         everything = len(slots) == self.num_envs
         if not everything and self._elapsed is None:
@@ -211,9 +214,19 @@ def _assign(task_set: TaskSet, num_envs: int | None, task: int | str | None) -> 
     return np.arange(count, dtype=np.int64) % num_tasks
 
 
+def _count_workers(workers: int | None, slots: int) -> int:
+    """How many workers step the slots: never more than there are slots."""
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1 (None: one per core), got {workers}.")
+    return min(workers, slots)
+
+
 def _named(outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """The arrays of an outcome under the names that info gives them."""
     named = [("reward_" + term, values) for term, values in outcome.terms.items()]
+    named.extend(outcome.measures.items())
     if outcome.success is not None:
         named.append(("success", outcome.success))
     if outcome.is_success is not None:

@@ -1,5 +1,7 @@
 """Pictures: they exist, they show the goal, and they never change an episode."""
 
+from types import SimpleNamespace
+
 import gymnasium as gym
 import mujoco
 import numpy as np
@@ -88,7 +90,7 @@ def test_the_picture_shows_the_subgoal_in_force():
     env = gym.make("QMP/MultistageReacher-v0", task=2)
     env.reset(seed=0)
     memory = env.unwrapped._slots.memory
-    task_set.pose(data, np.zeros(6), type(memory)(*[array[0] for array in memory]), 2)
+    task_set.pose(data, SimpleNamespace(qpos=np.zeros(6)), type(memory)(*[array[0] for array in memory]), 2)
     np.testing.assert_array_equal(data.mocap_pos[0], task_set.subgoals[2, 0])
 
 

@@ -1,4 +1,4 @@
-"""Parts of the contract that no family uses yet: observation noise, and a body that differs between tasks."""
+"""The parts of the contract that few families use: noise, opening steps, measured views, a body per task."""
 
 import pickle
 from typing import NamedTuple
@@ -26,6 +26,7 @@ PENDULUM = """
 
 class PendulumMemory(NamedTuple):
     seen: np.ndarray  # (slots,): the last angle, rad
+    noise: np.ndarray  # (slots, 2): of the observation
 
 
 class Pendulums(TaskSet):
@@ -53,19 +54,30 @@ class Pendulums(TaskSet):
         return draws, np.zeros_like(draws)
 
     def initial_memory(self, state, task_ids, draws):
-        return PendulumMemory(state.qpos[:, 0].copy())
+        return PendulumMemory(state.qpos[:, 0].copy(), np.tile(draws, (1, 2)))
 
-    def outcome(self, before, after, actions, memory, task_ids):
+    def opening_controls(self, task_ids, draws):
+        return [np.full((task, 1), 0.1) for task in task_ids]  # as many as the task's number
+
+    def measure(self, data, views):
+        views["height"][:] = 1.0 - np.cos(data.qpos)
+
+    def views(self, data):
+        return {**super().views(data), "height": np.zeros(1)}
+
+    def outcome(self, before, after, actions, memory, task_ids, noise):
         swing = after.qpos[:, 0] - before.qpos[:, 0]
         np.testing.assert_array_equal(
             before.qpos[:, 0], memory.seen
         )  # the previous moment, also after resets
         never = np.zeros(len(swing), bool)
-        outcome = Outcome(swing, never, None, None, None, {"swing": swing}, {})
-        return outcome, PendulumMemory(after.qpos[:, 0].copy())
+        np.testing.assert_allclose(after.height[:, 0], 1.0 - np.cos(after.qpos[:, 0]))
+        measures = {"height": after.height[:, 0].copy()}
+        outcome = Outcome(swing, never, None, None, None, {"swing": swing}, {}, measures)
+        return outcome, PendulumMemory(after.qpos[:, 0].copy(), noise)
 
-    def observe(self, state, memory, task_ids, noise):
-        return np.concatenate([state.qpos, state.qvel], axis=1) + 0.01 * noise
+    def observe(self, state, memory, task_ids):
+        return np.concatenate([state.qpos, state.qvel], axis=1) + 0.01 * memory.noise
 
 
 def single(task=None):
@@ -97,7 +109,7 @@ def test_every_task_has_its_own_body():
 def test_families_without_success_say_nothing_about_it():
     env = TaskSetEnv(Pendulums(), task=0)
     env.reset(seed=0)
-    assert set(env.step(np.zeros(1))[4]) == {"task_id", "task_name", "reward_swing"}
+    assert set(env.step(np.zeros(1))[4]) == {"task_id", "task_name", "reward_swing", "height"}
     envs = BatchedTaskSetEnv(Pendulums())
     envs.reset(seed=0)
     assert not {"success", "is_success", "stages_completed"} & set(envs.step(np.zeros((3, 1)))[4])
@@ -106,7 +118,7 @@ def test_families_without_success_say_nothing_about_it():
 def test_noise_belongs_to_the_seed_and_survives_pickling():
     envs = BatchedTaskSetEnv(Pendulums())
     first, _ = envs.reset(seed=0)
-    assert np.abs(first[:, 1]).min() > 0.0  # the velocity is zero, the rest is noise
+    assert np.abs(first[:, 1]).min() > 0.0
     copy = pickle.loads(pickle.dumps(envs))
     for _ in range(5):
         np.testing.assert_array_equal(envs.step(np.ones((3, 1)))[0], copy.step(np.ones((3, 1)))[0])
