@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 
+from benchmarks import every_set
 from benchmarks.paper import point2d
 from benchmarks.speed import ratios, workloads
 from benchmarks.speed.test_speed import VARIANTS
@@ -90,3 +91,19 @@ def test_the_stored_result_is_complete():
     assert document["machine"]["versions"]["torch"] and document["machine"]["processor"]
     page = (point2d.RESULTS.parents[3] / "docs" / "benchmarks.md").read_text()
     assert point2d.table(document["runs"]) in page, "the page shows the stored numbers"
+
+
+def test_first_look_at_a_set_says_what_happened(capsys):
+    every_set.main(["--ids", "QMP/Point2D-v0", "--steps", "260", "--episodes", "2"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| `QMP/Point2D-v0`")]
+    assert rows[0] == rows[1] and rows[0].split(" | ")[2:4] == ["60", "yes"]
+    assert "`reach`" in rows[-1]
+
+
+def test_an_infinite_loss_is_noticed():
+    logger = every_set.Finite()
+    logger.record("train/actor_loss", 1.0)
+    logger.record("rollout/ep_rew_mean", np.nan)
+    assert logger.finite
+    logger.record("train/critic_loss", np.nan)
+    assert not logger.finite
