@@ -28,6 +28,8 @@ class Entry:
     """Where the reward comes from; part of what makes results comparable."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the task set that belong to the id."""
+    costly: bool = False
+    """A step takes a good part of a millisecond, or a reset several: quick tests run a sample of tasks and steps."""
 
 
 ENTRIES: dict[str, Entry] = {

@@ -12,8 +12,8 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import qmp_envs
-
-IDS = qmp_envs.ids()
+from tests.qmp_envs.starts import assert_same_state, start_and_state
+from tests.sampling import each_batch_id, each_batch_share, each_id, each_share, each_task, some
 
 # Positions and velocities of a simulated body have no honest limits, which Gymnasium dislikes.
 ALLOWED_WARNINGS = ("A Box observation space minimum value is -infinity", "maximum value is infinity")
@@ -29,9 +29,6 @@ CONSTANT: dict[str, dict[int, str]] = {
 
 def tasks_of(id: str) -> range:
     return range(len(qmp_envs.task_names(id)))
-
-
-EVERY_TASK = [(id, task) for id in IDS for task in tasks_of(id)]
 
 
 def rollout(env: gym.Env, steps: int, seed: int) -> list[tuple]:
@@ -53,7 +50,7 @@ def assert_same_trace(left: list[tuple], right: list[tuple]) -> None:
         assert one[1:] == other[1:]
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 @pytest.mark.parametrize("check", [check_env, sb3_check_env], ids=["gymnasium", "sb3"])
 def test_environment_checkers_have_nothing_to_say(id, check):
     env = gym.make(id)
@@ -67,15 +64,16 @@ def test_environment_checkers_have_nothing_to_say(id, check):
     assert [m for m in messages if not any(allowed in m for allowed in ALLOWED_WARNINGS)] == []
 
 
-@pytest.mark.parametrize("id", IDS)
-def test_seed_determines_everything(id):
-    assert_same_trace(rollout(gym.make(id), 300, seed=7), rollout(gym.make(id), 300, seed=7))
+@each_share
+def test_seed_determines_everything(id, share):
+    steps = some(300, share)
+    assert_same_trace(rollout(gym.make(id), steps, seed=7), rollout(gym.make(id), steps, seed=7))
     env = gym.make(id)
-    first = rollout(env, 300, seed=0)
-    assert_same_trace(first, rollout(env, 300, seed=0))  # and nothing is left over from an earlier use
+    first = rollout(env, steps, seed=0)
+    assert_same_trace(first, rollout(env, steps, seed=0))  # and nothing is left over from an earlier use
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_zero_is_a_seed_and_none_continues(id):
     env = gym.make(id, task=0)
     first, _ = env.reset(seed=0)
@@ -87,7 +85,7 @@ def test_zero_is_a_seed_and_none_continues(id):
         assert not np.array_equal(first, env.reset(seed=1)[0])
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_global_random_state_is_left_alone(id):
     np.random.seed(3)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -95,16 +93,16 @@ def test_global_random_state_is_left_alone(id):
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
-@pytest.mark.parametrize("id", IDS)
-def test_every_reset_draws_a_task(id):
+@each_share
+def test_every_reset_draws_a_task(id, share):
     env = gym.make(id)
     env.reset(seed=0)
-    seen = {env.reset()[1]["task_id"] for _ in range(20 * len(tasks_of(id)))}
+    seen = {env.reset()[1]["task_id"] for _ in range(some(20, share, least=8) * len(tasks_of(id)))}
     assert seen == set(tasks_of(id))
 
 
-@pytest.mark.parametrize("id,task", EVERY_TASK)
-def test_task_by_index_name_and_reset_option(id, task):
+@each_task
+def test_task_by_index_name_and_reset_option(id, task, share):
     name = qmp_envs.task_names(id)[task]
     wanted = {"task_id": task, "task_name": name}
     assert gym.make(id, task=task).reset(seed=0)[1] == wanted
@@ -115,11 +113,11 @@ def test_task_by_index_name_and_reset_option(id, task):
     assert env.step(np.zeros(env.action_space.shape, np.float32))[4].items() >= wanted.items()
 
 
-@pytest.mark.parametrize("id,task", EVERY_TASK)
-def test_info_and_reward_terms(id, task):
+@each_task
+def test_info_and_reward_terms(id, task, share):
     env = gym.make(id, task=task)
     task_set = env.unwrapped.task_set
-    for entry in rollout(env, 300, seed=1):
+    for entry in rollout(env, some(300, share), seed=1):
         if len(entry) == 2:
             continue
         _, reward, terminated, _, info = entry
@@ -134,7 +132,7 @@ def test_info_and_reward_terms(id, task):
             assert 0 <= info["stages_completed"] <= task_set.num_stages
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_no_constant_observation(id):
     env = gym.make(id)
     observations = np.array([entry[0] for entry in rollout(env, 1000, seed=0)])
@@ -142,7 +140,7 @@ def test_no_constant_observation(id):
     assert constant <= set(CONSTANT.get(id, {}))
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_batch_id
 def test_observations_share_no_memory(id):
     observations = [entry[0] for entry in rollout(gym.make(id), 30, seed=0)]
     for i, one in enumerate(observations):
@@ -158,13 +156,13 @@ def test_observations_share_no_memory(id):
         assert not any(np.shares_memory(one, other) for other in batches[:i])
 
 
-@pytest.mark.parametrize("id,task", EVERY_TASK)
+@each_task
 @pytest.mark.parametrize("kind", ["corners", "low", "high"])
-def test_finite_under_extreme_actions(id, task, kind):
+def test_finite_under_extreme_actions(id, task, share, kind):
     env = gym.make(id, task=task)
     rng = np.random.default_rng(2)
     env.reset(seed=2)
-    for _ in range(400):
+    for _ in range(some(400, share)):
         low, high = env.action_space.low, env.action_space.high
         corner = np.where(rng.random(low.shape) < 0.5, low, high)
         observation, reward, terminated, truncated, _ = env.step(
@@ -176,7 +174,7 @@ def test_finite_under_extreme_actions(id, task, kind):
             env.reset()
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_actions_outside_the_space_are_clipped(id):
     inside, outside = gym.make(id, task=0), gym.make(id, task=0)
     inside.reset(seed=0), outside.reset(seed=0)
@@ -184,7 +182,7 @@ def test_actions_outside_the_space_are_clipped(id):
     np.testing.assert_array_equal(inside.step(high)[0], outside.step(5 * high)[0])
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_time_limit_truncates(id):
     env = gym.make(id, max_episode_steps=7, task=0)
     env.reset(seed=0)
@@ -193,13 +191,13 @@ def test_time_limit_truncates(id):
     assert gym.spec(id).max_episode_steps == qmp_envs.make_task_set(id).horizon
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_batch_share
 @pytest.mark.parametrize("make", [gym.make, gym.make_vec], ids=["single", "batched"])
-def test_pickle_in_the_middle_of_an_episode(id, make):
+def test_pickle_in_the_middle_of_an_episode(id, share, make):
     env = make(id)
     rng = np.random.default_rng(0)
     env.reset(seed=4)
-    actions = rng.uniform(-1.0, 1.0, (60, *env.action_space.shape)).astype(np.float32)
+    actions = rng.uniform(-1.0, 1.0, (some(60, share, least=20), *env.action_space.shape)).astype(np.float32)
     for action in actions[:10]:
         env.step(action)
     copy = pickle.loads(pickle.dumps(env))
@@ -211,7 +209,7 @@ def test_pickle_in_the_middle_of_an_episode(id, make):
             np.testing.assert_array_equal(env.reset()[0], copy.reset()[0])
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_batch_id
 def test_spec_survives_json(id):
     env = gym.make(id, task=0, task_one_hot=True)
     copy = gym.make(EnvSpec.from_json(env.spec.to_json()))
@@ -220,29 +218,44 @@ def test_spec_survives_json(id):
     assert EnvSpec.from_json(envs.spec.to_json()).id == id
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_start_at_a_given_state(id):
     env = gym.make(id, task=0)
+    task_set = env.unwrapped.task_set
+    options, expected = start_and_state(task_set, np.array([0]))
+    for seed in (0, 1):  # the seed has no say in a start that is given
+        first, _ = env.reset(seed=seed, options={name: array[0] for name, array in options.items()})
+        assert_same_state(env.unwrapped._slots.physics.state, expected)
+    again, _ = env.reset(seed=1, options=options)
+    np.testing.assert_array_equal(first, again)
+    name = task_set.start_names[0]
+    with pytest.raises(ValueError, match=f"{name!r} must have shape"):
+        env.reset(options={name: np.zeros(99)})
+    with pytest.raises(ValueError, match=f"{name!r} must be finite"):
+        env.reset(options={name: np.full_like(options[name][0], np.nan)})
+    with pytest.raises(ValueError, match=f"Unknown reset option '{name}x'"):
+        env.reset(options={f"{name}x": 1})
+
+
+@each_id
+def test_a_start_can_be_repeated_without_its_seed(id):
+    env = gym.make(id, task=0)
+    if not {"qpos", "qvel"} <= set(env.unwrapped.task_set.start_names) or env.unwrapped.task_set.noise_size:
+        pytest.skip("this task set starts from numbers of its own, or its observations are noisy")
     observation, _ = env.reset(seed=0)
     state = env.unwrapped._slots.physics.state.rows(np.array([0]))
     env.reset(seed=1)
     again, _ = env.reset(options={"qpos": state.qpos[0], "qvel": state.qvel[0]})
     np.testing.assert_array_equal(observation, again)
-    with pytest.raises(ValueError, match="'qpos' must have shape"):
-        env.reset(options={"qpos": np.zeros(99)})
-    with pytest.raises(ValueError, match="'qpos' must be finite"):
-        env.reset(options={"qpos": np.full_like(state.qpos[0], np.nan)})
-    with pytest.raises(ValueError, match="Unknown reset option 'qpso'"):
-        env.reset(options={"qpso": 1})
 
 
-@pytest.mark.parametrize("id", IDS)
-def test_task_one_hot(id):
-    num_tasks = len(tasks_of(id))
+@each_share
+def test_task_one_hot(id, share):
+    num_tasks, steps = len(tasks_of(id)), some(100, share)
     plain, told = gym.make(id), gym.make(id, task_one_hot=True)
     wrapped = qmp_envs.wrappers.TaskOneHot(gym.make(id))
     for (observation, *rest), (longer, *_), (other, *_) in zip(
-        rollout(plain, 100, 0), rollout(told, 100, 0), rollout(wrapped, 100, 0), strict=True
+        rollout(plain, steps, 0), rollout(told, steps, 0), rollout(wrapped, steps, 0), strict=True
     ):
         one_hot = np.eye(num_tasks, dtype=np.float32)[rest[-1]["task_id"]]
         np.testing.assert_array_equal(longer, np.concatenate([observation, one_hot]))
@@ -250,7 +263,7 @@ def test_task_one_hot(id):
         assert told.observation_space.contains(longer) and wrapped.observation_space.contains(other)
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_batch_id
 class TestErrorsSpeak:
     def test_unknown_task(self, id):
         names = qmp_envs.task_names(id)
@@ -312,15 +325,15 @@ def test_relabeling_refused_where_it_is_impossible():
         Silent().reward({}, np.zeros(1, np.int64))
 
 
-@pytest.mark.parametrize("id", IDS)
-def test_relabeling_to_the_own_task_gives_the_own_reward(id):
+@each_batch_share
+def test_relabeling_to_the_own_task_gives_the_own_reward(id, share):
     envs = gym.make_vec(id)
     task_set = envs.unwrapped.task_set
     if not task_set.relabel_columns:
         pytest.skip("this task set declares no columns")
     envs.reset(seed=0)
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(some(300, share)):
         _, reward, *_ = envs.step(rng.uniform(-1.0, 1.0, envs.action_space.shape).astype(np.float32))
         columns = envs.unwrapped.last_outcome.columns
         assert {name: array.shape[1:] for name, array in columns.items()} == dict(task_set.relabel_columns)

@@ -6,8 +6,8 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import qmp_envs
-
-IDS = qmp_envs.ids()
+from tests.qmp_envs.starts import assert_same_state, start_and_state
+from tests.sampling import BATCH_SHARES, each_batch_id, each_batch_share, some
 
 
 def assert_same_infos(one, other, path="info"):
@@ -24,25 +24,34 @@ def assert_same_infos(one, other, path="info"):
         assert one.dtype == other.dtype, path
 
 
-@pytest.mark.parametrize("id", IDS)
-@pytest.mark.parametrize("limit", [None, 37], ids=["published horizon", "short episodes"])
-def test_batched_equals_gymnasiums_loop(id, limit):
+EPISODES = [
+    pytest.param(*case.values, kind, id=f"{kind}-{case.id}", marks=case.marks)
+    for case in BATCH_SHARES
+    for kind in ("published horizon", "short episodes")
+    if kind == "short episodes" or 1.0 in case.values
+]
+
+
+@pytest.mark.parametrize("id,share,episodes", EPISODES)
+def test_batched_equals_gymnasiums_loop(id, share, episodes):
     """Everything, infos included, over 1,000 steps with autoresets, staggered by partial resets."""
-    kwargs = {} if limit is None else {"max_episode_steps": limit}
+    steps, copies = (1000, 2) if share == 1.0 else (25, 1)
+    kwargs = {"max_episode_steps": some(37, share, least=7)} if episodes == "short episodes" else {}
     num_tasks = len(qmp_envs.task_names(id))
+    slots = copies * num_tasks
     loop = SyncVectorEnv(
-        [lambda i=i: gym.make(id, task=i % num_tasks, **kwargs) for i in range(2 * num_tasks)],
+        [lambda i=i: gym.make(id, task=i % num_tasks, **kwargs) for i in range(slots)],
         autoreset_mode=AutoresetMode.SAME_STEP,
     )
-    batch = gym.make_vec(id, num_envs=2 * num_tasks, **kwargs)
+    batch = gym.make_vec(id, num_envs=slots, **kwargs)
     rng = np.random.default_rng(0)
     one, other = loop.reset(seed=5), batch.reset(seed=5)
     np.testing.assert_array_equal(one[0], other[0])
     assert_same_infos(one[1], other[1])
     ended = 0
-    for step in range(1000):
-        if step in (10, 111):
-            mask = rng.random(2 * num_tasks) < 0.5
+    for step in range(steps):
+        if step in (10, 20, 111):
+            mask = rng.random(slots) < 0.5
             mask[0] = True
             one = loop.reset(options={"reset_mask": mask.copy()})
             other = batch.reset(options={"reset_mask": mask.copy()})
@@ -58,16 +67,17 @@ def test_batched_equals_gymnasiums_loop(id, limit):
     assert ended > 0
 
 
-@pytest.mark.parametrize("id", IDS)
-def test_a_slot_can_be_reproduced_alone(id):
+@each_batch_share
+def test_a_slot_can_be_reproduced_alone(id, share):
     """Slot i is a single environment seeded with seed + i, reset by hand when its episode ends."""
-    envs = gym.make_vec(id, max_episode_steps=45)
+    steps, limit = some(200, share), some(45, share, least=9)
+    envs = gym.make_vec(id, max_episode_steps=limit)
     batch, _ = envs.reset(seed=11)
-    singles = [gym.make(id, task=int(task), max_episode_steps=45) for task in envs.unwrapped.task_ids]
+    singles = [gym.make(id, task=int(task), max_episode_steps=limit) for task in envs.unwrapped.task_ids]
     for slot, env in enumerate(singles):
         np.testing.assert_array_equal(env.reset(seed=11 + slot)[0], batch[slot])
     rng = np.random.default_rng(1)
-    for _ in range(200):
+    for _ in range(steps):
         actions = rng.uniform(-1.0, 1.0, envs.action_space.shape).astype(np.float32)
         batch, rewards, terminated, truncated, infos = envs.step(actions)
         for slot, env in enumerate(singles):
@@ -81,7 +91,7 @@ def test_a_slot_can_be_reproduced_alone(id):
             assert {key: infos[key][slot] for key in info} == info
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_batch_id
 def test_slots_and_tasks(id):
     names = qmp_envs.task_names(id)
     envs = gym.make_vec(id)
@@ -105,7 +115,7 @@ def test_gymnasiums_own_vector_forms_work_too(mode):
     envs.close()
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_batch_id
 def test_last_outcome_is_what_the_infos_say(id):
     envs = gym.make_vec(id, max_episode_steps=9)
     envs.reset(seed=0)
@@ -120,16 +130,15 @@ def test_last_outcome_is_what_the_infos_say(id):
                 np.testing.assert_array_equal(getattr(outcome, name), said[name])
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_batch_id
 def test_reset_options(id):
     envs = gym.make_vec(id)
     first, _ = envs.reset(seed=0)
     again, _ = envs.reset(seed=list(range(envs.num_envs)))
     np.testing.assert_array_equal(first, again)
-    state = envs.unwrapped._slots.physics.state
-    qpos, qvel = state.qpos.copy(), state.qvel.copy()
-    envs.reset(seed=99)
-    np.testing.assert_array_equal(envs.reset(options={"qpos": qpos, "qvel": qvel})[0], first)
+    options, expected = start_and_state(envs.unwrapped.task_set, envs.unwrapped.task_ids)
+    envs.reset(seed=99, options=options)
+    assert_same_state(envs.unwrapped._slots.physics.state, expected)
     with pytest.raises(ValueError, match="Unknown reset option 'task'"):
         envs.reset(options={"task": 0})
     with pytest.raises(ValueError, match="reset_mask must be bool"):
