@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
+from qmp_sb3.behaviors import Behavior, Table
+from qmp_sb3.networks import TaskModule
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import MultiTaskReplayBuffer
@@ -109,6 +111,16 @@ def refuse_dict_observations(space: spaces.Space) -> None:
         raise ValueError(f"{type(space).__name__} observations are not supported; flatten the observation")
 
 
+def refuse_pointless_behavior(behavior: Behavior, actor: TaskModule) -> None:
+    """Where all tasks have the same policy, no other task's policy can act."""
+    own_only = isinstance(behavior, Table) and behavior.probabilities == "self"
+    if not actor.knows_tasks and actor.n_tasks > 1 and not own_only and not behavior.fixed_policies():
+        raise ValueError(
+            f"behavior={behavior!r} chooses among the tasks' policies, but with networks='shared' all tasks have the "
+            "same one; use networks='multihead' or 'onehot', or behavior='self'"
+        )
+
+
 def same_action_size(policies: Iterable[Any], size: int) -> None:
     """Fixed candidate policies act in the environment's action space."""
     for policy in policies:
@@ -128,6 +140,13 @@ def same_buffer(buffer: Any, n_tasks: int, observation_space: spaces.Space, acti
     ):
         if saved != own:
             raise ValueError(f"the saved replay buffer has the {name} {saved}, the model {own}")
+
+
+def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int, ...]]) -> None:
+    """A replay buffer keeps what the sharing part needs of each transition."""
+    missing = [name for name in columns if name not in buffer.columns]
+    if missing:
+        raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the sharing part needs")
 
 
 def at_least(argument: str, value: int, minimum: int) -> int:

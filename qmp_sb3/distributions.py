@@ -22,6 +22,14 @@ def squashed_sample(mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor) -> th
     return th.tanh(mean + log_std.exp() * noise)
 
 
+def squashed_log_prob(mean: th.Tensor, log_std: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """log pi(a|s) ``(...)`` of given actions ``(..., act)`` in [-1, 1]."""
+    limit = 1.0 - _SQUASH_EPSILON
+    noise = (th.atanh(actions.clamp(-limit, limit)) - mean) / log_std.exp()
+    gaussian = -0.5 * noise.square() - log_std - _HALF_LOG_TWO_PI
+    return (gaussian - th.log(1.0 - actions.square() + _SQUASH_EPSILON)).sum(dim=-1)
+
+
 def squashed_sample_log_prob(mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """A reparameterised action ``(..., act)`` and its log-probability ``(...)`` (SAC, appendix C, eq. 21)."""
     actions = squashed_sample(mean, log_std, noise)

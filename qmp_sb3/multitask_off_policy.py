@@ -161,7 +161,15 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
 
     def _setup_replay_buffer(self) -> None:
         self.replay_buffer_class = self.replay_buffer_class or MultiTaskReplayBuffer
-        settings = dict(
+        if self.replay_buffer is None:
+            spaces_and_size = self.buffer_size, self.observation_space, self.action_space
+            settings = self._replay_settings() | self.replay_buffer_kwargs
+            self.replay_buffer = self.replay_buffer_class(*spaces_and_size, **settings)
+        self._use_replay_buffer(self.replay_buffer)
+
+    def _replay_settings(self) -> dict[str, Any]:
+        """Keyword arguments of the replay buffer, which the user's own override."""
+        return dict(
             device=self.device,
             n_envs=self.n_envs,
             optimize_memory_usage=self.optimize_memory_usage,
@@ -169,10 +177,6 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
             n_steps=self.n_steps,
             gamma=self.gamma,
         )
-        if self.replay_buffer is None:
-            spaces_and_size = self.buffer_size, self.observation_space, self.action_space
-            self.replay_buffer = self.replay_buffer_class(*spaces_and_size, **(settings | self.replay_buffer_kwargs))
-        self._use_replay_buffer(self.replay_buffer)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -249,6 +253,8 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
+        if self.replay_buffer.columns:
+            self.replay_buffer.stage(self._slots.columns())
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if dones.any():
             self.behavior.ended(dones)

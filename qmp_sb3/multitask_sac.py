@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -12,15 +13,21 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior
+from qmp_sb3.hooks import HOOKS, Hook
 from qmp_sb3.multitask_off_policy import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.networks import NETWORKS
-from qmp_sb3.objectives import TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, temperature_loss
+from qmp_sb3.networks.flat_parameters import FlatParameters
+from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, temperature_loss
+from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
 from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic, MultiTaskPolicy
-from qmp_sb3.replay import Batch
-from qmp_sb3.sharing import SHARING
+from qmp_sb3.replay import ALLOCATIONS, Allocation, Batch, MultiTaskReplayBuffer
+from qmp_sb3.sentences import part
+from qmp_sb3.sharing import SHARING, KeepOwn
+from qmp_sb3.task_slots import TaskSlots
 
 SelfMultiTaskSAC = TypeVar("SelfMultiTaskSAC", bound="MultiTaskSAC")
 
@@ -28,10 +35,11 @@ SelfMultiTaskSAC = TypeVar("SelfMultiTaskSAC", bound="MultiTaskSAC")
 class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     """Soft actor-critic for N tasks at once; with one task it is SB3's ``SAC``.
 
-    Every task has an actor, critics, a temperature and a replay buffer. Five parts say how tasks help each
-    other: ``networks`` (which parameters does task i see?), ``behavior`` (whose policy acts now?), the replay
-    buffer (which transitions, how many per task?), ``sharing`` (is the batch changed before use?) and
-    ``task_weights`` (how are the tasks' losses combined?).
+    Every task has an actor, critics, a temperature and a replay buffer. Replaceable parts say how tasks help each
+    other: ``networks`` (which parameters does task i see?), ``behavior`` (whose policy acts now?), ``replay`` (which
+    transitions, how many per task?), ``sharing`` (is the batch changed before use?), the objective (what is minimised,
+    how are tasks combined? ``task_weights``, ``gradients``, ``regularizer``, ``temperatures``) and ``hooks`` (what else
+    happens between updates?).
 
     What SB3's arguments mean for N tasks: ``total_timesteps``, ``learning_starts`` and ``num_timesteps`` count the
     steps of all tasks together; ``buffer_size`` and ``batch_size`` are per task; ``train_freq`` counts vector
@@ -66,10 +74,15 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     :param verbose: 0 no output, 1 information, 2 debugging
     :param seed: seed of everything that is random
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``
-    :param networks: network family, or ``{"actor": ..., "critic": ...}``
+    :param networks: family in :data:`qmp_sb3.networks.NETWORKS`, or ``{"actor": ..., "critic": ...}``
     :param behavior: a :class:`~qmp_sb3.behaviors.Behavior` or its sentence, e.g. ``"hold(10, argmax(q))"``
-    :param sharing: name in :data:`qmp_sb3.sharing.SHARING`
+    :param replay: how a batch is divided among the tasks, e.g. ``"pool"`` (:data:`qmp_sb3.replay.ALLOCATIONS`)
+    :param sharing: which other tasks' data a batch takes in, e.g. ``"uds(0.8)"`` (:data:`qmp_sb3.sharing.SHARING`)
     :param task_weights: name in :data:`qmp_sb3.objectives.TASK_WEIGHTS`
+    :param gradients: ``"plain"`` or ``"pcgrad"`` (:data:`qmp_sb3.objectives.GRADIENTS`)
+    :param regularizer: term of the actors' loss, e.g. ``"dnc(0.001)"`` (:data:`qmp_sb3.objectives.REGULARIZERS`)
+    :param temperatures: ``"task"`` for one of each task, ``"shared"`` for a single one
+    :param hooks: what happens between updates, e.g. ``["distill(1e5)"]`` (:data:`qmp_sb3.hooks.HOOKS`)
     :param warmup_actions: before ``learning_starts``, act by ``"random"`` actions (SB3) or by the
         ``"policy"`` (the papers)
     :param num_threads: PyTorch's threads, for the whole process; None leaves them alone
@@ -113,8 +126,13 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         device: th.device | str = "auto",
         networks: str | dict[str, str] = "independent",
         behavior: str | Behavior | None = None,
-        sharing: str = "none",
+        replay: str | Allocation = "own",
+        sharing: str | KeepOwn = "none",
         task_weights: str = "sum",
+        gradients: str = "plain",
+        regularizer: str | Regularizer | None = None,
+        temperatures: str = "task",
+        hooks: Sequence[str | Hook] = (),
         warmup_actions: str = "random",
         num_threads: int | None = 1,
         _init_setup_model: bool = True,
@@ -150,8 +168,10 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.networks = checks.each_of("networks", networks, NETWORKS)
-        self.sharing = checks.one_of("sharing", sharing, SHARING)
+        self._set_parts(replay, sharing, regularizer, hooks)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
+        self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
+        self.temperatures = checks.one_of("temperatures", temperatures, ("task", "shared"))
         self.log_ent_coef: th.Tensor | None = None
         self.ent_coef_optimizer: th.optim.Optimizer | None = None
         if _init_setup_model:
@@ -159,7 +179,15 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
 
     # ---- set-up ----
 
+    def _set_parts(self, replay: Any, sharing: Any, regularizer: Any, hooks: Sequence[Any]) -> None:
+        self.replay: Allocation = part("replay", replay, ALLOCATIONS)
+        self.sharing: KeepOwn = part("sharing", sharing, SHARING)
+        self.regularizer: Regularizer | None = part("regularizer", regularizer, REGULARIZERS)
+        self.hooks: list[Hook] = [part("hooks", hook, HOOKS) for hook in hooks]
+
     def _setup_model(self) -> None:
+        # load(sharing=...) puts a sentence in a part's place
+        self._set_parts(self.replay, self.sharing, self.regularizer, self.hooks)
         self._setup_process()
         self._setup_lr_schedule()
         self._setup_streams()
@@ -181,15 +209,32 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             self.policy.critic,
             self.policy.critic_target,
         )
+        checks.refuse_pointless_behavior(self.behavior, self.actor.network)
         self._setup_temperature()
         self._convert_train_freq()
+        for hook in self.hooks:
+            hook.bind(self)
+
+    def _checked_slots(self, env: VecEnv) -> TaskSlots:
+        slots = super()._checked_slots(env)
+        self.sharing.bind(slots.task_set, self.n_steps)
+        return slots
+
+    def _replay_settings(self) -> dict[str, Any]:
+        return super()._replay_settings() | dict(allocation=self.replay, columns=self.sharing.columns())
+
+    def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
+        checks.same_columns(replay_buffer, self.sharing.columns())
+        super()._use_replay_buffer(replay_buffer)
+        replay_buffer.allocation = self.replay
 
     def _setup_temperature(self) -> None:
-        """One temperature per task: log alpha is learned, or alpha is given."""
+        """One temperature per task, or one for all: log alpha is learned, or alpha is given."""
         if self.target_entropy == "auto":
             self.target_entropy = -float(get_action_dim(self.action_space))
         self.target_entropy = float(self.target_entropy)
-        initial, learned = checks.temperatures(self.ent_coef, self.n_tasks)
+        count = 1 if self.temperatures == "shared" else self.n_tasks
+        initial, learned = checks.temperatures(self.ent_coef, count)
         values = th.tensor(initial, device=self.device)
         if learned:
             self.log_ent_coef = values.log().requires_grad_(True)
@@ -200,7 +245,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     @property
     def temperature(self) -> th.Tensor:
         """alpha of each task, ``(tasks,)``."""
-        return self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
+        values = self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
+        return values.expand(self.n_tasks)
 
     # ---- learning ----
 
@@ -219,7 +265,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         temperature = th.zeros(self.n_tasks, device=self.device)
         for gradient_step in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            batch = SHARING[self.sharing](batch, self.replay_buffer, self.policy)
+            batch = self.sharing(batch, self.replay_buffer, self.policy, self._vec_normalize_env)
             noise = th.randn(2, *batch.actions.shape, generator=self.streams.updates).to(self.device)
             temperature += self.temperature
             losses += self.update(batch, noise)
@@ -227,6 +273,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
                 self.critic_target.flat.polyak_(self.critic.flat, self.tau)
         self._n_updates += gradient_steps
         self._record_updates(losses / gradient_steps, temperature / gradient_steps)
+        for hook in self.hooks:
+            hook.after_updates(self)
 
     def update(self, batch: Batch, noise: th.Tensor) -> th.Tensor:
         """One gradient step of every temperature, critic and actor.
@@ -235,8 +283,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         :param noise: standard normal, for the actions at s and at s', ``(2, tasks, batch, act)``
         :return: temperature, critic and actor loss of each task, ``(3, tasks)``
         """
-        combine = TASK_WEIGHTS[self.task_weights]
-        temperature = self.temperature
+        temperature, weights = self.temperature, batch.weights
+        importance = TASK_WEIGHTS[self.task_weights](batch.task_counts(), temperature)  # (tasks,)
         with th.no_grad():
             next_actions, next_log_prob = self.actor.action_log_prob(batch.next_observations, noise[1])
             next_values = self.critic_target(batch.next_observation_actions(next_actions))
@@ -247,27 +295,35 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         loss_temperature = th.zeros_like(temperature)
         if self.log_ent_coef is not None and self.ent_coef_optimizer is not None:
             assert isinstance(self.target_entropy, float)
-            loss_temperature = temperature_loss(self.log_ent_coef, log_prob, self.target_entropy)
+            loss_temperature = temperature_loss(self.log_ent_coef, log_prob, self.target_entropy, weights)
             self.ent_coef_optimizer.zero_grad()
-            combine(loss_temperature, batch.present).backward()
+            loss_temperature.sum().backward()
             self.ent_coef_optimizer.step()
 
-        loss_critic = critic_loss(self.critic(batch.observation_actions), target)
-        self.critic.flat.backward(combine(loss_critic, batch.present))
+        loss_critic = critic_loss(self.critic(batch.observation_actions), target, weights)
+        self._set_gradient(self.critic.flat, loss_critic, importance)
         self.critic.optimizer.step()
 
         with self.critic.flat.constant():
             values = self.critic(th.cat([batch.observations, actions], dim=-1))
-            loss_actor = actor_loss(values, log_prob, temperature)
-            self.actor.flat.backward(combine(loss_actor, batch.present))
+            loss_actor = actor_loss(values, log_prob, temperature, weights)
+            if self.regularizer is not None:
+                loss_actor = loss_actor + self.regularizer(self.actor, batch)
+            self._set_gradient(self.actor.flat, loss_actor, importance)
         self.actor.optimizer.step()
         return th.stack([loss_temperature.detach(), loss_critic.detach(), loss_actor.detach()])
+
+    def _set_gradient(self, flat: FlatParameters, losses: th.Tensor, importance: th.Tensor) -> None:
+        GRADIENTS[self.gradients](flat, losses, importance, self.streams.objective)
 
     def _record_updates(self, losses: th.Tensor, temperature: th.Tensor) -> None:
         by_measure = dict(zip(("ent_coef_loss", "critic_loss", "actor_loss"), losses.cpu().numpy(), strict=True))
         if self.log_ent_coef is None:
             del by_measure["ent_coef_loss"]
         by_measure["ent_coef"] = temperature.cpu().numpy()
+        kept = self.sharing.kept()
+        if kept is not None:
+            by_measure["shared_data"] = kept
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         learning = np.flatnonzero(self.replay_buffer.sizes)  # tasks that have data
         for measure, by_task in by_measure.items():

@@ -57,7 +57,7 @@ class _TaskPolicy(BasePolicy):
     def _build(self, family: str, n_in: int, n_out: int, network_kwargs: dict[str, Any], copies: int = 1) -> None:
         self.family, self.network_kwargs = family, network_kwargs
         self.network = NETWORKS[family](n_in, n_out, self.n_tasks, copies=copies, **network_kwargs)
-        self.flat = FlatParameters(self.network)
+        self.flat = FlatParameters(self.network, copies)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         settings = {key: value for key, value in self.network_kwargs.items() if key != "generator"}
@@ -104,6 +104,10 @@ class MultiTaskActor(_TaskPolicy):
     def forward(self, features: th.Tensor, tasks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """Features ``(tasks, batch, features)`` to mean and log-std before squashing, ``(tasks, batch, act)``."""
         return split_parameters(self.network(features, tasks)[0])
+
+    def every(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Features ``(rows, features)`` to every task's mean and log-std before squashing, ``(tasks, rows, act)``."""
+        return split_parameters(self.network.every(features)[0])
 
     def action_log_prob(self, features: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """A reparameterised action ``(tasks, batch, act)`` and its log-probability ``(tasks, batch)``."""

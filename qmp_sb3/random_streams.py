@@ -14,7 +14,8 @@ class RandomStreams:
     """Independent streams, so that drawing from one never shifts another.
 
     ``initial_weights``, ``acting``, ``updates`` and ``predict`` are ``torch.Generator`` objects. They live on the CPU,
-    so that a seed draws the same numbers for every device. ``behavior`` and ``replay`` are NumPy generators.
+    so that a seed draws the same numbers for every device. ``behavior``, ``replay`` and ``objective`` are NumPy
+    generators.
 
     :param seed: any non-negative integer (0 is a seed), None for a fresh one
     """
@@ -26,12 +27,13 @@ class RandomStreams:
 
     def __init__(self, seed: int | None) -> None:
         self.seed = seed
-        children = np.random.SeedSequence(seed).spawn(len(_STREAMS) + 2)
+        children = np.random.SeedSequence(seed).spawn(len(_STREAMS) + 3)
         for name, child in zip(_STREAMS, children, strict=False):
             generator = th.Generator()
             generator.manual_seed(int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)))
             setattr(self, name, generator)
-        self.behavior, self.replay = (np.random.default_rng(child) for child in children[len(_STREAMS) :])
+        rest = (np.random.default_rng(child) for child in children[len(_STREAMS) :])
+        self.behavior, self.replay, self.objective = rest
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from qmp_envs import BatchedTaskSetEnv
 from qmp_envs.task_set import TaskSet
 from qmp_sb3.vec_env import MultiTaskVecEnv
 
@@ -33,6 +35,16 @@ class TaskSlots:
         if self.fixed is not None:
             return self.fixed
         return np.array([info.get("task_id", 0) for info in self.env.reset_infos], dtype=np.int64)
+
+    def columns(self) -> Mapping[str, np.ndarray]:
+        """The task set's ``relabel_columns`` of the step just made, ``(slots, ...)`` each.
+
+        :raises ValueError: if the environment is not one that keeps them
+        """
+        envs = getattr(self.env, "envs", None)
+        if not isinstance(getattr(envs, "unwrapped", None), BatchedTaskSetEnv):
+            raise ValueError("transitions can be rewarded anew only from gym.make_vec or an id of the suite")
+        return envs.unwrapped.last_outcome.columns  # type: ignore[union-attr]
 
     @classmethod
     def of(cls, env: VecEnv) -> TaskSlots:

@@ -1,9 +1,7 @@
-"""Behaviors as text, for the command line and the preset files: ``"hold(10, argmax(q(samples=10)))"``."""
+"""Behaviors as text: ``"hold(10, argmax(q(samples=10)))"``."""
 
 from __future__ import annotations
 
-import ast
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +10,7 @@ from qmp_sb3.behaviors.fixed import FixedGaussian
 from qmp_sb3.behaviors.rules import Argmax, Softmax, Table
 from qmp_sb3.behaviors.scores import QScore
 from qmp_sb3.behaviors.wrappers import Also, Hold, Own, Warmup
+from qmp_sb3.sentences import build
 
 
 def _self() -> Table:
@@ -52,38 +51,7 @@ def parse_behavior(sentence: str | Behavior) -> Behavior:
         return sentence
     if not isinstance(sentence, str):
         raise ValueError(f"behavior={sentence!r}: give a Behavior or a sentence such as 'argmax(q)'")
-    try:
-        tree = ast.parse(sentence, mode="eval").body
-    except SyntaxError as error:
-        raise ValueError(
-            f"behavior {sentence!r} is not of the form wrapper(rule(score)), e.g. hold(10, argmax(q))"
-        ) from error
-    try:
-        behavior = _build(tree)
-    except TypeError as error:
-        raise ValueError(f"behavior {sentence!r}: {error}") from error
+    behavior = build(sentence, WORDS, "behavior")
     if not isinstance(behavior, Behavior):
         raise ValueError(f"behavior {sentence!r} does not choose a policy; did you mean argmax({sentence})?")
     return behavior
-
-
-def _build(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name):
-        return _word(node.id)()
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        keywords = {keyword.arg: _build(keyword.value) for keyword in node.keywords if keyword.arg}
-        return _word(node.func.id)(*map(_build, node.args), **keywords)
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_build(element) for element in node.elts]
-    try:
-        return ast.literal_eval(node)
-    except ValueError as error:
-        raise ValueError(f"{ast.unparse(node)!r} has no meaning in a behavior") from error
-
-
-def _word(name: str) -> Callable[..., Any]:
-    if name not in WORDS:
-        close = difflib.get_close_matches(name, WORDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(WORDS)}"
-        raise ValueError(f"unknown word {name!r} in a behavior; {hint}")
-    return WORDS[name]

@@ -19,9 +19,11 @@ class FlatParameters:
     (``parameter.array``).
 
     :param module: the module whose parameters are gathered
+    :param copies: independent copies in it, the leading axis of every parameter
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, copies: int = 1) -> None:
+        self.copies = copies
         self.parameters = list(module.parameters())
         self.flat = nn.Parameter(th.empty(0))
         self.gather()
@@ -51,6 +53,20 @@ class FlatParameters:
             parameter.grad = view
             parameter.gradient_place = view  # type: ignore[attr-defined]
 
+    def gradient_of(self, loss: th.Tensor) -> th.Tensor:
+        """A copy of the gradient of one of several losses of the same pass, ``(copies, parameters of a copy)``."""
+        gradients = th.autograd.grad(loss, self.parameters, retain_graph=True)
+        return th.cat([gradient.reshape(self.copies, -1) for gradient in gradients], dim=1)
+
+    def set_gradient(self, gradient: th.Tensor) -> None:
+        """Set the gradient to one in the form of :meth:`gradient_of`."""
+        self.flat.grad = self._gradient
+        pieces = gradient.split([parameter.numel() // self.copies for parameter in self.parameters], dim=1)
+        for parameter, view, piece in zip(self.parameters, self._gradient_views, pieces, strict=True):
+            view.copy_(piece.reshape(view.shape))
+            parameter.grad = view
+            parameter.gradient_place = view  # type: ignore[attr-defined]
+
     @contextmanager
     def constant(self) -> Iterator[None]:
         """Inside, the parameters are constants: a loss that only passes through the module leaves them alone."""
@@ -68,6 +84,7 @@ class FlatParameters:
 
     def __deepcopy__(self, memo: dict) -> FlatParameters:
         copy = FlatParameters.__new__(FlatParameters)
+        copy.copies = self.copies
         copy.parameters = deepcopy(self.parameters, memo)
         copy.flat = deepcopy(self.flat, memo)
         copy.gather()

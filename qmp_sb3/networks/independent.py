@@ -81,7 +81,10 @@ class IndependentMLP(TaskModule):
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         copies = self.copies if copies is None else copies
-        hidden = inputs.repeat(copies, 1, 1) if copies > 1 else inputs
+        return self.stacked(inputs.repeat(copies, 1, 1) if copies > 1 else inputs, tasks, copies)
+
+    def stacked(self, hidden: th.Tensor, tasks: th.Tensor | None, copies: int) -> th.Tensor:
+        """As :meth:`forward`, with inputs ``(copies * tasks, batch, n_in)`` of each network's own."""
         activation = NUMPY_ACTIVATIONS.get(type(self.activation))
         if activation and tasks is None and hidden.shape[1] <= FEW_ROWS and not th.is_grad_enabled() and self._on_cpu:
             networks = copies * self.n_tasks
@@ -108,6 +111,23 @@ class IndependentMLP(TaskModule):
 
     def every(self, inputs: th.Tensor) -> th.Tensor:
         return self.forward(inputs.expand(self.n_tasks, *inputs.shape))
+
+    def only(self, task: int) -> IndependentMLP:
+        """This network with one of its tasks only, as plain parameters of its own."""
+        stacks = (self.weights, self.biases)
+        for stack in stacks:
+            for layer, parameter in enumerate(stack):
+                stacked = parameter.data.view(self.copies, self.n_tasks, *parameter.shape[1:])
+                stack[layer] = nn.Parameter(stacked[:, task].clone())
+        self.n_tasks = 1
+        self._layers = list(zip(self.weights, self.biases, strict=True))
+        return self
+
+    def every_constant(self, inputs: th.Tensor, copies: int) -> th.Tensor:
+        """As :meth:`every`, of the first ``copies``, with the parameters taken as constants."""
+        layers = [(weight.detach(), bias.detach()) for weight, bias in self._selected(None, copies)]
+        outputs = self._forward_torch(inputs.expand(copies * self.n_tasks, *inputs.shape), layers)
+        return outputs.view(copies, self.n_tasks, *outputs.shape[1:])
 
     def _select(self, parameter: th.Tensor, tasks: th.Tensor | None, copies: int) -> th.Tensor:
         first = parameter[: copies * self.n_tasks]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch as th
 from torch import nn
@@ -16,6 +17,9 @@ class TaskModule(nn.Module, ABC):
     :param n_tasks: number of tasks
     :param copies: independent copies of the whole module (two for twin critics)
     """
+
+    #: False where the output is the same for all tasks: then there is no policy of another task to act with
+    knows_tasks: ClassVar[bool] = True
 
     def __init__(self, n_in: int, n_out: int, n_tasks: int, copies: int = 1) -> None:
         super().__init__()

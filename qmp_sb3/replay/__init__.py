@@ -1,6 +1,7 @@
 """The replay part: which transitions, how many per task?"""
 
+from qmp_sb3.replay.allocations import ALLOCATIONS, Allocation, Own
 from qmp_sb3.replay.batch import Batch
 from qmp_sb3.replay.multitask_replay_buffer import MultiTaskReplayBuffer
 
-__all__ = ["Batch", "MultiTaskReplayBuffer"]
+__all__ = ["ALLOCATIONS", "Allocation", "Batch", "MultiTaskReplayBuffer", "Own"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch as th
 
 
@@ -17,7 +18,10 @@ class Batch:
     :param rewards: ``(tasks, batch)``
     :param continuations: factor of the bootstrapped value besides gamma, ``(tasks, batch)``: 0 after a termination,
         else 1, or gamma^(k-1) where k rewards are summed
-    :param present: whether a task has data at all, ``(tasks,)``, or None if all have
+    :param weights: of each transition in the mean of its task, ``(tasks, batch)``: they sum to one in a task that has
+        data, and are zero for rows that only fill the block; None if all tasks have as many and each counts alike
+    :param counts: transitions of each task, ``(tasks,)``; None with ``weights=None``
+    :param columns: what the task set needs to reward the transitions again, by name, ``(tasks, batch, ...)``
     """
 
     rows: th.Tensor
@@ -25,7 +29,16 @@ class Batch:
     actions_dim: int
     rewards: th.Tensor
     continuations: th.Tensor
-    present: th.Tensor | None = None
+    weights: th.Tensor | None = None
+    counts: th.Tensor | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def task_counts(self) -> th.Tensor:
+        """Transitions of each task, ``(tasks,)``."""
+        if self.counts is not None:
+            return self.counts
+        tasks, batch, _ = self.rows.shape
+        return th.full((tasks,), batch, device=self.rows.device)
 
     @property
     def observations(self) -> th.Tensor:

@@ -1,9 +1,12 @@
-"""The replay part: every task's own ring buffer, uniformly sampled, in one table with one row per transition."""
+"""The replay part: a ring buffer per task, uniformly sampled, in one table with one row per transition."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import encode_observations
+from qmp_sb3.replay.allocations import Allocation, Own
 from qmp_sb3.replay.batch import Batch
 
 _REWARD, _CONTINUATION, _DONE, _TIMEOUT = range(-4, 0)  # the last columns, after [s | a | s' | a']
@@ -24,10 +28,10 @@ _VIEWS = ("observations", "actions", "next_observations", "rewards", "_continuat
 
 
 class MultiTaskReplayBuffer(ReplayBuffer):
-    """``buffer_size`` transitions for each task; a batch holds ``batch_size`` of each, drawn uniformly.
+    """``buffer_size`` transitions for each task; the allocation says how many of each a batch holds, drawn uniformly.
 
-    The storage is one float32 table ``(rows, tasks, [s | a | s' | a' | r | continuation | done | timeout])``; SB3's
-    arrays (``observations``, ``actions``, ...) are views of it. The place of a' is free for the update to fill.
+    The storage is one float32 table ``(rows, tasks, [s | a | s' | a' | columns | r | continuation | done | timeout])``;
+    SB3's arrays (``observations``, ``actions``, ...) are views of it. The place of a' is free for the update to fill.
     Several environments of one task write to the same ring, one row each.
 
     :param buffer_size: transitions kept per task
@@ -41,6 +45,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     :param n_steps: rewards summed per transition (n-step returns), never beyond an episode's end
     :param gamma: discount inside that sum
     :param rng: source of the sampled indices
+    :param allocation: how many transitions of each task a batch holds
+    :param columns: what else to keep of each transition, name -> shape: what a task set needs to reward it again
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
         rng: np.random.Generator | None = None,
+        allocation: Allocation | None = None,
+        columns: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         if optimize_memory_usage:
             raise ValueError(
@@ -72,6 +80,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.device = get_device(device)
         self.n_steps, self.gamma = n_steps, gamma
         self.rng = np.random.default_rng() if rng is None else rng
+        self.allocation = Own() if allocation is None else allocation
+        self.columns = dict(columns or {})
         self.features, self.action_dim = (
             get_flattened_obs_dim(observation_space),
             get_action_dim(action_space),
@@ -85,7 +95,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     @property
     def width(self) -> int:
         """Numbers per row."""
-        return 2 * (self.features + self.action_dim) + 4
+        return 2 * (self.features + self.action_dim) + sum(map(math.prod, self.columns.values())) + 4
 
     def _warn_if_too_large(self) -> None:
         needed = 4 * self.width * self.buffer_size * self.n_tasks  # bytes of float32
@@ -115,6 +125,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.positions = np.zeros(self.n_tasks, dtype=np.int64)  # next row to write, per task
         self.sizes = np.zeros(self.n_tasks, dtype=np.int64)  # rows filled, per task
         self._pending: list[deque] = [deque() for _ in range(self.n_envs)]
+        self._staged: Mapping[str, np.ndarray] = {}
 
     @property
     def pos(self) -> int:  # type: ignore[override]
@@ -138,6 +149,10 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             self._pending = [deque() for _ in range(self.n_envs)]
         self.layout = TaskLayout(tasks, self.n_tasks)
 
+    def stage(self, columns: Mapping[str, np.ndarray]) -> None:
+        """The extra columns ``(slots, ...)`` of the transitions that are added next."""
+        self._staged = columns
+
     def add(
         self,
         obs: np.ndarray,
@@ -153,6 +168,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         rows[:, : self.features] = self._encode(obs)
         rows[:, self.features : joined] = np.reshape(action, (self.n_envs, self.action_dim))
         rows[:, joined : joined + self.features] = self._encode(next_obs)
+        for name, place in self._column_places().items():
+            rows[:, place] = np.reshape(self._staged[name], (self.n_envs, -1))
         rows[:, _REWARD] = reward
         rows[:, _DONE] = done
         if self.handle_timeout_termination:
@@ -164,6 +181,11 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             self._write(rows, self.layout.tasks, self.layout.rank)
         else:
             self._extend_returns(rows)
+
+    def _column_places(self) -> dict[str, slice]:
+        """Where each extra column stands in a row."""
+        ends = np.cumsum([2 * (self.features + self.action_dim), *map(math.prod, self.columns.values())]).tolist()
+        return {name: slice(*place) for name, place in zip(self.columns, pairwise(ends), strict=True)}
 
     def _encode(self, observations: np.ndarray) -> np.ndarray:
         if isinstance(self.observation_space, spaces.Box) and self.observation_space.dtype != np.uint8:
@@ -205,19 +227,32 @@ class MultiTaskReplayBuffer(ReplayBuffer):
                 self._release(slot)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
-        """``batch_size`` transitions of every task, with replacement.
+        """A batch with the allocation's number of transitions of every task, drawn with replacement.
 
+        :param batch_size: per task
         :param env: normalises observations (and, for one task, rewards) if given
-        :return: a :class:`~qmp_sb3.replay.batch.Batch` of shape ``(tasks, batch_size)``
+        :return: a :class:`~qmp_sb3.replay.batch.Batch` of shape ``(tasks, rows of the task that has most)``
         """
         if not self.sizes.any():
             raise ValueError("the replay buffer is empty: collect transitions before sampling")
-        sizes = np.maximum(self.sizes, 1)[:, None]
-        drawn = self.rng.integers(0, sizes, size=(self.n_tasks, batch_size))
-        index = drawn * self.n_tasks + np.arange(self.n_tasks)[:, None]
-        return self._gather(index, env)
+        counts = self.allocation.counts(batch_size, self.sizes, self.rng)
+        batch = self.gather(self.draw(np.arange(self.n_tasks), int(counts.max())), env)
+        if counts.min() < counts.max():
+            filled = np.arange(counts.max()) < counts[:, None]
+            weights = (filled / np.maximum(counts, 1)[:, None]).astype(np.float32)
+            batch.weights, batch.counts = (th.from_numpy(array).to(self.device) for array in (weights, counts))
+        return batch
 
-    def _gather(self, index: np.ndarray, env: VecNormalize | None) -> Batch:
+    def draw(self, tasks: np.ndarray, rows: int) -> np.ndarray:
+        """Random places of transitions, ``(len(tasks), rows)``: each row of ``tasks`` names the task to draw from.
+
+        Tasks without data give places that hold zeros.
+        """
+        sizes = np.maximum(self.sizes[tasks], 1)[:, None]
+        return self.rng.integers(0, sizes, size=(len(tasks), rows)) * self.n_tasks + tasks[:, None]
+
+    def gather(self, index: np.ndarray, env: VecNormalize | None = None) -> Batch:
+        """The transitions at some places, ``(blocks, rows)``, as :meth:`draw` gives them."""
         rows = self._rows.index_select(0, th.from_numpy(index.reshape(-1)))
         joined = self.features + self.action_dim
         if env is not None and env.norm_obs:
@@ -229,14 +264,16 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             rewards = env.normalize_reward(rows[:, _REWARD].numpy())
             rows[:, _REWARD] = th.from_numpy(np.asarray(rewards, dtype=np.float32))
         rows = rows.view(*index.shape, self.width).to(self.device)
-        present = None if self.sizes.all() else th.from_numpy(self.sizes > 0).to(self.device)
         return Batch(
             rows,
             self.features,
             self.action_dim,
             rewards=rows[..., _REWARD],
             continuations=rows[..., _CONTINUATION],
-            present=present,
+            columns={
+                name: rows[..., place].cpu().numpy().reshape(*index.shape, *self.columns[name])
+                for name, place in self._column_places().items()
+            },
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from tests.qmp_sb3.small_models import Drift, drifts, make
         ({"gradient_steps": -2}, "gradient_steps is -2"),
         ({"target_update_interval": 0}, "target_update_interval is 0"),
         ({"warmup_actions": "polcy"}, "warmup_actions='polcy' is unknown; did you mean 'policy'"),
-        ({"sharing": "uds"}, "sharing='uds' is unknown; known: none"),
+        ({"sharing": "udd"}, "unknown word 'udd' in sharing; did you mean 'uds'?"),
         ({"task_weights": "smu"}, "task_weights='smu' is unknown; did you mean 'sum'"),
         ({"behavior": "armax(q)"}, "'armax'.*did you mean 'argmax'"),
         ({"ent_coef": "auto_0"}, "must be greater than 0"),

@@ -1,0 +1,73 @@
+"""Divide and Conquer's distillation: now and then, all policies become one."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import torch as th
+
+from qmp_sb3.distributions import split_parameters, squashed_log_prob
+from qmp_sb3.hooks.hook import Hook
+from qmp_sb3.networks import IndependentMLP
+
+if TYPE_CHECKING:
+    from qmp_sb3.multitask_sac import MultiTaskSAC
+
+
+class Distill(Hook):
+    """Every ``steps`` environment steps a central policy is fitted to the replay data of all tasks, then copied into
+    every task's policy (Divide and Conquer RL, with tasks for contexts; QMP, appendix E.5).
+
+    The central policy begins as a copy of task 0's first one, is kept between distillations, and maximises
+    E log pi_c(a|s) over ``batch_size // tasks`` stored transitions of each task. Critics, temperatures and the
+    policies' optimizers stay as they are.
+
+    :param steps: environment steps, all tasks together, between two distillations
+    :param updates: gradient steps of the central policy in each
+    """
+
+    def __init__(self, steps: float, updates: int = 500) -> None:
+        if steps < 1 or updates < 1:
+            raise ValueError(f"distill({steps}, {updates}): both numbers must be at least 1")
+        self.steps, self.updates = int(steps), int(updates)
+        self.done = 0
+        self._center: IndependentMLP | None = None
+        self._optimizer: th.optim.Optimizer | None = None
+
+    def __repr__(self) -> str:
+        return f"distill({self.steps}, {self.updates})"
+
+    def bind(self, model: MultiTaskSAC) -> None:
+        if not isinstance(model.actor.network, IndependentMLP):
+            raise ValueError(
+                f"{self!r} copies one policy into those of all tasks; networks={model.networks!r} has no separate "
+                "ones, use 'independent'"
+            )
+        if self._center is None:
+            self._center = deepcopy(model.actor.network).only(0)
+            self._optimizer = th.optim.Adam(self._center.parameters(), lr=model.lr_schedule(1.0))
+
+    def after_updates(self, model: MultiTaskSAC) -> None:
+        if model.num_timesteps // self.steps > self.done:
+            self.done = model.num_timesteps // self.steps
+            self.distill(model)
+
+    def distill(self, model: MultiTaskSAC) -> None:
+        """Fit the central policy and copy it into all others."""
+        assert self._center is not None and self._optimizer is not None
+        self._center.to(model.device)
+        each = max(1, model.batch_size // model.n_tasks)
+        for _ in range(self.updates):
+            batch = model.replay_buffer.sample(each, env=model._vec_normalize_env)
+            inputs, actions = batch.observations.flatten(0, 1), batch.actions.flatten(0, 1)
+            mean, log_std = split_parameters(self._center(inputs[None])[0, 0])
+            log_prob = squashed_log_prob(mean, log_std, actions)
+            loss = -log_prob.mean() if batch.weights is None else -(batch.weights.flatten() * log_prob).sum()
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+        network = model.actor.network
+        with th.no_grad():
+            for own, center in zip(network.parameters(), self._center.parameters(), strict=True):
+                own.copy_(center.expand_as(own))

@@ -1,0 +1,45 @@
+"""DECAF: every task's action value is a learned mixture of all tasks' action values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch as th
+
+from qmp_sb3.networks.independent import IndependentMLP
+from qmp_sb3.networks.task_module import TaskModule
+
+
+class DecafMixture(TaskModule):
+    """Q~_i(s, a) = sum_j w_ij(s, a) Q_j(s, a) with w_i = softmax(MLP_i(s, a)) (DECAF; QMP, appendix E.5).
+
+    A loss of task i trains Q_i and its mixer; the other tasks' Q_j are read only, though the gradient with respect to
+    the action passes through them. A target network is a copy of the whole module: all Q_j in it follow.
+
+    :param n_in: size of the input
+    :param n_out: size of the output
+    :param n_tasks: number of tasks
+    :param hidden: widths of the hidden layers, of the critics and of the mixers
+    :param copies: independent copies of the whole module
+    :param settings: as for :class:`~qmp_sb3.networks.independent.IndependentMLP`
+    """
+
+    def __init__(
+        self, n_in: int, n_out: int, n_tasks: int, hidden: Sequence[int], copies: int = 1, **settings: Any
+    ) -> None:
+        super().__init__(n_in, n_out, n_tasks, copies)
+        self.values = IndependentMLP(n_in, n_out, n_tasks, hidden, copies, **settings)
+        self.mixers = IndependentMLP(n_in, n_tasks, n_tasks, hidden, copies, **settings)
+
+    def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
+        weights = self.mixers(inputs, tasks, copies).softmax(dim=-1)  # (copies, tasks, batch, tasks)
+        own = self.values(inputs, tasks, copies)  # (copies, tasks, batch, out)
+        every = self.values.every_constant(inputs.flatten(0, 1), len(own))
+        every = every.view(len(own), self.n_tasks, *inputs.shape[:2], self.n_out).permute(0, 2, 3, 1, 4)
+        rows = th.arange(self.n_tasks) if tasks is None else tasks
+        is_own = (rows[:, None] == th.arange(self.n_tasks)).to(own.device)[:, None, :, None]  # (tasks, 1, tasks, 1)
+        return (weights[..., None] * th.where(is_own, own[..., None, :], every)).sum(dim=-2)
+
+    def every(self, inputs: th.Tensor) -> th.Tensor:
+        return self.forward(inputs.expand(self.n_tasks, *inputs.shape))

@@ -1,0 +1,54 @@
+"""Terms that are added to the actors' loss, one number per task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch as th
+
+from qmp_sb3.policies import MultiTaskActor
+from qmp_sb3.replay import Batch
+
+Regularizer = Callable[[MultiTaskActor, Batch], th.Tensor]
+"""A function of the actor and a batch, giving ``(tasks,)``."""
+
+
+def gaussian_kl(mean_p: th.Tensor, log_std_p: th.Tensor, mean_q: th.Tensor, log_std_q: th.Tensor) -> th.Tensor:
+    """KL(p || q) of normal distributions, element by element; the same for their squashed actions."""
+    ratio = 2.0 * (log_std_p - log_std_q)
+    distance = ((mean_p - mean_q) / log_std_q.exp()).square()
+    return 0.5 * (ratio.exp() + distance - 1.0 - ratio)
+
+
+class DivideAndConquer:
+    """sum_j beta_ij E_s mean_d KL(pi_j || pi_i) over the other tasks j (Divide and Conquer RL; QMP, appendix E.5).
+
+    The states are an equal share of every task's batch, ``batch // tasks`` each, and pi_j is a constant: only pi_i is
+    drawn towards the others.
+
+    :param beta: one number, or a matrix ``(tasks, tasks)`` with the row of the task that is drawn
+    """
+
+    def __init__(self, beta: float | Sequence[Sequence[float]]) -> None:
+        self.beta = np.asarray(beta, dtype=np.float64)
+        if self.beta.ndim not in (0, 2) or (self.beta < 0).any():
+            raise ValueError(f"dnc({beta}): beta is a number or a matrix (tasks, tasks), and not negative")
+
+    def __repr__(self) -> str:
+        return f"dnc({self.beta.tolist()})"
+
+    def __call__(self, actor: MultiTaskActor, batch: Batch) -> th.Tensor:
+        """``(tasks,)``"""
+        tasks = actor.n_tasks
+        share = max(1, batch.observations.shape[1] // tasks)
+        states = batch.observations[:, :share].flatten(0, 1)
+        mean, log_std = actor.every(states)  # (tasks, states, act)
+        others = mean.detach(), log_std.detach()
+        divergence = gaussian_kl(others[0][None], others[1][None], mean[:, None], log_std[:, None]).mean(dim=(2, 3))
+        beta = th.as_tensor(self.beta, dtype=mean.dtype, device=mean.device).expand(tasks, tasks)
+        return (beta * (1.0 - th.eye(tasks, device=mean.device)) * divergence).sum(dim=1)
+
+
+#: word -> class
+REGULARIZERS: dict[str, Callable[..., Regularizer]] = {"dnc": DivideAndConquer}

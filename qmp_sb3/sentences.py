@@ -1,0 +1,55 @@
+"""Parts as text, for the command line and the preset files: ``"hold(10, argmax(q(samples=10)))"``, ``"uds(0.8)"``."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+
+def part(name: str, value: Any, words: Mapping[str, Callable[..., Any]]) -> Any:
+    """A part of a model from its sentence; a finished part (or None) is handed back, in a copy: parts remember."""
+    return build(value, words, name) if isinstance(value, str) else deepcopy(value)
+
+
+def build(sentence: str, words: Mapping[str, Callable[..., Any]], part: str) -> Any:
+    """What a sentence describes; a word without brackets is a call without arguments.
+
+    :param sentence: calls of words, with numbers, texts, lists and other calls as arguments
+    :param words: the vocabulary
+    :param part: what is described, for messages
+    :raises ValueError: if the sentence has an unknown word or wrong arguments
+    """
+    try:
+        tree = ast.parse(sentence, mode="eval").body
+    except SyntaxError as error:
+        example = next(iter(words))
+        raise ValueError(f"{part} {sentence!r} is not of the form word(arguments), e.g. {example}") from error
+    try:
+        return _value(tree, words, part)
+    except TypeError as error:
+        raise ValueError(f"{part} {sentence!r}: {error}") from error
+
+
+def _value(node: ast.expr, words: Mapping[str, Callable[..., Any]], part: str) -> Any:
+    if isinstance(node, ast.Name):
+        return _word(node.id, words, part)()
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        keywords = {keyword.arg: _value(keyword.value, words, part) for keyword in node.keywords if keyword.arg}
+        return _word(node.func.id, words, part)(*(_value(one, words, part) for one in node.args), **keywords)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(element, words, part) for element in node.elts]
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ValueError(f"{ast.unparse(node)!r} has no meaning in {part}") from error
+
+
+def _word(name: str, words: Mapping[str, Callable[..., Any]], part: str) -> Callable[..., Any]:
+    if name not in words:
+        close = difflib.get_close_matches(name, words, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
+        raise ValueError(f"unknown word {name!r} in {part}; {hint}")
+    return words[name]
