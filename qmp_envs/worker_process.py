@@ -1,20 +1,21 @@
 """A process that steps some of the slots: the handle that its parent has, and the loop that it runs.
 
-Parent and worker are connected by two pipes. An order is two bytes, what to do and a ticket, and is answered by two
-bytes, how it went and the same ticket; calls and results follow in pickled form. Everything that a step needs or yields
-lies in shared memory. The worker is a new interpreter, not a copy of the parent, which may have threads and a GPU.
+Parent and worker are connected by two pipes. An order says what to do and carries a ticket; the reply says how it went
+and carries the same ticket. Calls and results are pickled, but everything that a step needs or yields lies in shared
+memory. The worker is a new interpreter, not a copy of the parent, which may have threads and a GPU.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
+import struct
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from qmp_envs.shared_arrays import Layout, shared_arrays
 
 STEPS = (b"0", b"1")  # orders: step, and write the state into this moment
 CALL = b"c"  # order: call a method of the server; its name and arguments follow
-DONE, RESULT, ERROR = b"d", b"r", b"e"  # replies; what follows the last two is pickled
+DONE, RESULT, ERROR = b"d", b"r", b"e"  # replies; the last two have content
+
+HEADER = struct.Struct("<cBQ")  # what, ticket, bytes of content
 
 PARENT_CHECK = 2.0  # s between the worker's looks whether its parent lives
 
@@ -71,8 +74,7 @@ class WorkerProcess:
         finally:
             os.close(orders)
             os.close(replies)
-        self._outgoing = Connection(self._orders, readable=False)
-        self._incoming = Connection(self._replies, writable=False)
+        self._closed = False
 
     @property
     def pid(self) -> int:
@@ -80,31 +82,33 @@ class WorkerProcess:
 
     def order(self, kind: bytes, call: Call | None = None) -> None:
         """Tell the worker what to do; ``finish`` has to follow."""
-        if self._outgoing.closed:
+        if self._closed:
             raise RuntimeError(f"The environment of the tasks {self.tasks} is closed: make it anew.")
         if self._owner != os.getpid():
             raise RuntimeError(
                 f"The worker of the tasks {self.tasks} belongs to another process: make the environment in the "
                 "process that steps it, or pickle it into that process."
             )
-        content = None if call is None else pickle.dumps(call)
-        # An order that was interrupted (Ctrl-C) is not waited for any more: its reply has an older ticket.
+        content = b"" if call is None else pickle.dumps(call)
+        # An order whose reply was not awaited (Ctrl-C came between) is forgotten: its reply has an older ticket.
         self._ticket = (self._ticket + 1) % 256
         try:
-            os.write(self._orders, kind + bytes([self._ticket]))
-            if content is not None:
-                self._whole(self._outgoing.send_bytes, content)
+            write(self._orders, kind, self._ticket, content)
         except BrokenPipeError:
             raise self._ended() from None
+        except BaseException:
+            if len(content) > select.PIPE_BUF - HEADER.size:  # less is written at once or not at all
+                self.end()
+            raise
 
     def finish(self) -> Any:
         """Wait for the end of the latest order and return its result; an exception of the worker is raised here."""
         while True:
-            header = os.read(self._replies, 2)
+            header = os.read(self._replies, HEADER.size)
             if not header:
                 raise self._ended()
-            kind, ticket = header[:1], header[1]
-            content = None if kind == DONE else pickle.loads(self._whole(self._incoming.recv_bytes))
+            kind, ticket, size = HEADER.unpack(header)
+            content: Any = self._receive(size) if size else None
             if ticket == self._ticket:
                 break
         if kind == ERROR:
@@ -115,22 +119,22 @@ class WorkerProcess:
 
     def end(self) -> None:
         """End the process, whatever it is doing; safe to call twice."""
-        if self._outgoing.closed:
+        if self._closed:
             return
-        self._outgoing.close()
-        self._incoming.close()
+        self._closed = True
+        os.close(self._orders)
+        os.close(self._replies)
         if self._owner == os.getpid():  # a copy of the parent leaves the worker to the parent
             self._process.kill()
             self._process.wait()
 
-    def _whole(self, transfer: Callable[..., Any], *content: bytes) -> Any:
-        """Send or receive what belongs to an order; half of it would be taken for the next one's."""
+    def _receive(self, size: int) -> Any:
         try:
-            return transfer(*content)
-        except (EOFError, ConnectionError):
+            return pickle.loads(read(self._replies, size))
+        except EOFError:
             raise self._ended() from None
         except BaseException:
-            self.end()
+            self.end()  # the rest of the content would be taken for the next reply
             raise
 
     def _ended(self) -> WorkerEndedError:
@@ -152,29 +156,45 @@ def _environment() -> dict[str, str]:
     return {**os.environ, **own}
 
 
+def write(pipe: int, what: bytes, ticket: int, content: bytes) -> None:
+    """Write a message; in one piece, if the pipe can take it."""
+    rest = memoryview(HEADER.pack(what, ticket, len(content)) + content)
+    while rest:
+        rest = rest[os.write(pipe, rest) :]
+
+
+def read(pipe: int, size: int) -> bytes:
+    """Exactly ``size`` bytes."""
+    parts = []
+    while size:
+        parts.append(os.read(pipe, size))
+        if not parts[-1]:
+            raise EOFError
+        size -= len(parts[-1])
+    return b"".join(parts)
+
+
 def serve(orders: int, replies: int, memory: int, parent: int) -> None:
     """The worker's main function: follow orders until the parent closes the pipe or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _watch(parent)
     server = _Server(memory)
-    incoming, outgoing = Connection(orders, writable=False), Connection(replies, readable=False)
     try:
-        while header := os.read(orders, 2):
-            kind, ticket = header[:1], header[1:]
+        while header := os.read(orders, HEADER.size):
+            kind, ticket, size = HEADER.unpack(header)
+            content = read(orders, size)
+            result = None
             try:
                 if kind == CALL:
-                    name, arguments = pickle.loads(incoming.recv_bytes())
+                    name, arguments = pickle.loads(content)
                     result = getattr(server, name)(*arguments)
                 else:
-                    result = server.step(STEPS.index(kind))
-                content = None if result is None else pickle.dumps(result)
-                reply = DONE if result is None else RESULT
+                    server.step(STEPS.index(kind))
+                reply, content = (DONE, b"") if result is None else (RESULT, pickle.dumps(result))
             except Exception as error:
                 reply, content = ERROR, pickle.dumps((_portable(error), traceback.format_exc()))
-            os.write(replies, reply + ticket)
-            if content is not None:
-                outgoing.send_bytes(content)
-    except (EOFError, ConnectionError):
+            write(replies, reply, ticket, content)
+    except (EOFError, BrokenPipeError):
         pass  # the parent is gone
 
 
