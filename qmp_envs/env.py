@@ -100,6 +100,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         return self._renderer.draw(self._slots, 0)
 
     def close(self) -> None:
+        self._slots.close()
         if self._renderer is not None:
             self._renderer.close()
 

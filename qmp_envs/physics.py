@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import mujoco
 import numpy as np
+
+from qmp_envs.threads import ThreadTeam
 
 
 class State(SimpleNamespace):
@@ -42,9 +45,12 @@ class Physics(Protocol):
     def step(self, control: np.ndarray) -> State:
         """Advance every slot by one environment step with actuator inputs ``(slots, nu)``."""
 
+    def close(self) -> None:
+        """End threads and processes, if there are any; safe to call twice."""
+
 
 class MujocoPhysics:
-    """One ``MjData`` per slot, stepped one after another in this thread.
+    """One ``MjData`` per slot, stepped one after another, or by ``threads`` at the same time.
 
     The solver's warm start belongs to a slot's state: it lives from step to step, ``place`` clears it.
     """
@@ -57,12 +63,14 @@ class MujocoPhysics:
         views: Callable[[mujoco.MjData], Mapping[str, np.ndarray]],
         task_ids: np.ndarray,
         measure: Callable[[mujoco.MjData, Mapping[str, np.ndarray]], None] | None = None,
+        threads: int = 1,
     ) -> None:
         self.models = tuple(models)
         self.model_of_task = model_of_task
         self.frame_skip = frame_skip
         self._views = views
         self._measure = measure
+        self._team = ThreadTeam(threads)
         self.model_of_slot = [int(index) for index in model_of_task[task_ids]]
         self.data = [mujoco.MjData(self.models[index]) for index in self.model_of_slot]
         shapes = {name: view.shape for name, view in views(self.data[0]).items()}
@@ -110,10 +118,12 @@ class MujocoPhysics:
         self._read(self._moments[0])
 
     def step(self, control: np.ndarray) -> State:
-        step, substeps = mujoco.mj_step, self.frame_skip
-        for target, values, (model, data) in zip(self._controls, control, self._simulators, strict=True):
-            target[:] = values
-            step(model, data, substeps)
+        jobs = zip(self._controls, control, self._simulators, strict=True)
+        if self._team.size == 1:
+            self._advance(jobs)
+        else:
+            # A list's iterator gives every item to one thread only; who is early takes more of them.
+            self._team.run(partial(self._advance, iter(list(jobs))))
         before, now = self._moments
         self._read(now)
         if np.count_nonzero(np.concatenate(self._warnings, out=self._warned)):
@@ -122,6 +132,15 @@ class MujocoPhysics:
             now.state.failed.fill(False)
         self._moments = [now, before]
         return now.state
+
+    def _advance(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, tuple[mujoco.MjModel, mujoco.MjData]]]) -> None:
+        step, substeps = mujoco.mj_step, self.frame_skip
+        for target, values, (model, data) in jobs:
+            target[:] = values
+            step(model, data, substeps)
+
+    def close(self) -> None:
+        self._team.close()
 
     def _read(self, moment: _Moment) -> None:
         for data, views in self._measured:
@@ -152,10 +171,12 @@ class MujocoPhysics:
             integration.append(vector)
         kept = ("models", "model_of_task", "frame_skip", "_views", "_measure", "model_of_slot")
         moments = [{name: array.copy() for name, array in vars(m.state).items()} for m in self._moments]
-        return {name: getattr(self, name) for name in kept} | {"integration": integration, "moments": moments}
+        saved = {name: getattr(self, name) for name in kept}
+        return saved | {"threads": self._team.size, "integration": integration, "moments": moments}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         integration, moments = saved.pop("integration"), saved.pop("moments")
+        self._team = ThreadTeam(saved.pop("threads"))
         self.__dict__.update(saved)
         self.data = [mujoco.MjData(self.models[index]) for index in self.model_of_slot]
         shapes = {name: view.shape for name, view in self._views(self.data[0]).items()}

@@ -157,6 +157,9 @@ class PointPhysics:
         self.state = State(qpos=qpos, qvel=self.state.qvel, failed=self.state.failed)
         return self.state
 
+    def close(self) -> None:
+        """Nothing runs beside the caller."""
+
 
 def _distance(positions: np.ndarray) -> np.ndarray:
     """Distance to the goal ``(batch,)`` of positions ``(batch, 2)``."""

@@ -56,6 +56,13 @@ ENTRIES: dict[str, Entry] = {
             summary="a point crosses an empty square (1 task)",
             reward="exp(-distance), this project's choice",
         ),
+        Entry(
+            id="QMP/MetaWorldCDS-v0",
+            task_set="qmp_envs.metaworld_cds:MetaWorldCDS",
+            horizon=500,
+            summary="a Sawyer arm opens and closes a door and a drawer in one scene (4 tasks; extra: metaworld)",
+            reward="Meta-World 3.1.1, v2",
+        ),
     )
 }
 

@@ -85,6 +85,10 @@ class Slots:
         outcome, self.memory = task_set.outcome(before, after, actions, self.memory, task_ids, noise)
         return self._observe(after, self.memory, task_ids), outcome
 
+    def close(self) -> None:
+        """End what the physics has running; the episodes are over."""
+        self.physics.close()
+
     def _check(self, actions: np.ndarray) -> np.ndarray:
         """Actions as float64, inside the action space."""
         actions = np.asarray(actions)

@@ -80,6 +80,9 @@ class TaskSet(ABC):
     """Named cameras for rendering; the first is the default."""
     relabel_columns: Mapping[str, tuple[int, ...]] = {}
     """Extra replay columns, name -> shape per transition: what ``reward`` needs for any task."""
+    step_in_threads: bool = False
+    """Whether threads step the slots of a batch. They pay where ``mj_step`` takes most of the time and a step of
+    the whole batch takes longer than waking them, 0.5 ms or more."""
     noise_size: int = 0
     """Numbers, uniform in [-1, 1), that ``control`` and ``outcome`` get per slot and step."""
     start_names: tuple[str, ...] = ("qpos", "qvel")
@@ -117,8 +120,9 @@ class TaskSet(ABC):
 
         :param workers: how many threads or processes may step them at the same time
         """
+        threads = workers if self.step_in_threads else 1
         return MujocoPhysics(
-            self.models, self.model_of_task, self.frame_skip, self.views, task_ids, self.measure
+            self.models, self.model_of_task, self.frame_skip, self.views, task_ids, self.measure, threads
         )
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:

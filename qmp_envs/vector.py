@@ -196,6 +196,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return tuple(self._renderer.draw(self._slots, slot) for slot in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
+        self._slots.close()
         if self._renderer is not None:
             self._renderer.close()
 

@@ -23,7 +23,12 @@ CONSTANT: dict[str, dict[int, str]] = {
         12: "stage 0: random actions reach no subgoal of tasks 0 to 3",
         13: "stage 1: as above",
         14: "stage 2: as above",
-    }
+    },
+    "QMP/MetaWorldCDS-v0": {
+        6: "height of the drawer's handle: it slides",
+        **dict.fromkeys(range(7, 11), "rotation of the drawer: as above"),
+        13: "height of the door's handle: the hinge is upright",
+    },
 }
 
 

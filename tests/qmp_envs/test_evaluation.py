@@ -7,15 +7,16 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import qmp_envs
 from qmp_envs.evaluation import MEASURES, Evaluation, evaluate, run_episodes
+from tests.sampling import each_batch_share, some
 
 
 def idle(observations, task_ids):
     return np.zeros((len(observations), 6 if observations.shape[1] == 15 else 2))
 
 
-@pytest.mark.parametrize("id", qmp_envs.ids())
-def test_every_task_gets_its_episodes(id):
-    width = gym.spec(id).max_episode_steps
+@each_batch_share
+def test_every_task_gets_its_episodes(id, share):
+    width = some(gym.spec(id).max_episode_steps, share**2)
     actions = qmp_envs.make_task_set(id).action_space.shape
     seen = []
 
@@ -23,14 +24,14 @@ def test_every_task_gets_its_episodes(id):
         seen.append(np.unique(task_ids).tolist())
         return np.zeros((len(observations), *actions))
 
-    result = evaluate(policy, id, seeds=(0, 1), episodes=3)
+    result = evaluate(policy, id, seeds=(0, 1), episodes=3, max_episode_steps=width)
     names = qmp_envs.task_names(id)
     assert result.task_names == names and seen[0] == list(range(len(names)))
     for measure in MEASURES:
         assert getattr(result, measure).shape == (len(names), 6)
         assert result.per_task(measure).shape == (len(names),)
     assert (result.lengths <= width).all()
-    again = evaluate(policy, id, seeds=(0, 1), episodes=3)
+    again = evaluate(policy, id, seeds=(0, 1), episodes=3, max_episode_steps=width)
     for measure in MEASURES:
         np.testing.assert_array_equal(getattr(result, measure), getattr(again, measure))
 

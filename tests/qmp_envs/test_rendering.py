@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import qmp_envs
-
-IDS = qmp_envs.ids()
+from tests.sampling import each_batch_id, each_id
 
 
 def opengl_works() -> bool:
@@ -39,7 +38,7 @@ def red(frame):
 
 
 @needs_opengl
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_every_camera_and_the_goal(id):
     for camera in qmp_envs.make_task_set(id).cameras:
         env = gym.make(id, task=0, render_mode="rgb_array", camera=camera, width=160, height=120)
@@ -51,7 +50,7 @@ def test_every_camera_and_the_goal(id):
 
 
 @needs_opengl
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_rendering_does_not_change_the_episode(id):
     plain, drawn = gym.make(id, task=0), gym.make(id, task=0, render_mode="rgb_array", width=64, height=64)
     np.testing.assert_array_equal(acted(plain, 15), acted(drawn, 15, render=True))
@@ -59,7 +58,7 @@ def test_rendering_does_not_change_the_episode(id):
 
 
 @needs_opengl
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_two_environments_do_not_disturb_each_other(id):
     first, second = (gym.make(id, task=0, render_mode="rgb_array", width=96, height=96) for _ in range(2))
     acted(first, 4), acted(second, 12, seed=1)
@@ -72,7 +71,7 @@ def test_two_environments_do_not_disturb_each_other(id):
 
 
 @needs_opengl
-@pytest.mark.parametrize("id", IDS)
+@each_batch_id
 def test_batched_frames_are_those_of_single_environments(id):
     envs = gym.make_vec(id, render_mode="rgb_array", width=64, height=64)
     single = gym.make(id, task=0, render_mode="rgb_array", width=64, height=64)
@@ -94,7 +93,7 @@ def test_the_picture_shows_the_subgoal_in_force():
     np.testing.assert_array_equal(data.mocap_pos[0], task_set.subgoals[2, 0])
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_human_mode_shows_every_reset_and_step(id, monkeypatch):
     """With Gymnasium's window replaced, as there may be no display."""
     shown = []
@@ -117,7 +116,7 @@ def test_human_mode_shows_every_reset_and_step(id, monkeypatch):
     np.testing.assert_array_equal(shown[-2][1], env.unwrapped._slots.physics.state.qpos[0])
 
 
-@pytest.mark.parametrize("id", IDS)
+@each_id
 def test_errors(id):
     with pytest.raises(ValueError, match="Unknown camera 'tup'"):
         gym.make(id, render_mode="rgb_array", camera="tup")

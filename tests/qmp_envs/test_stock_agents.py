@@ -6,8 +6,8 @@ import pytest
 from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import PPO, SAC, TD3
 
-import qmp_envs
 from qmp_sb3 import make_multitask_vec_env
+from tests.sampling import BATCH_SHARES
 
 OFF_POLICY = {
     "learning_starts": 20,
@@ -18,10 +18,15 @@ OFF_POLICY = {
 }
 ON_POLICY = {"n_steps": 50, "batch_size": 25, "n_epochs": 1}
 AGENTS = [(SAC, OFF_POLICY), (TD3, OFF_POLICY), (TQC, OFF_POLICY), (CrossQ, OFF_POLICY), (PPO, ON_POLICY)]
+CASES = [  # one agent is enough for the quick tests of an id that is costly
+    pytest.param(case.values[0], agent, settings, id=f"{agent.__name__}-{case.id}", marks=case.marks)
+    for agent, settings in AGENTS
+    for case in BATCH_SHARES
+    if 1.0 in case.values or agent is SAC
+]
 
 
-@pytest.mark.parametrize("id", qmp_envs.ids())
-@pytest.mark.parametrize("agent,settings", AGENTS, ids=[agent.__name__ for agent, _ in AGENTS])
+@pytest.mark.parametrize("id,agent,settings", CASES)
 @pytest.mark.parametrize("form", ["gym.make", "MultiTaskVecEnv"])
 def test_stock_agent_trains(id, agent, settings, form):
     env = gym.make(id) if form == "gym.make" else make_multitask_vec_env(id)

@@ -6,6 +6,7 @@ from gymnasium.spaces import Box
 
 import qmp_envs
 from qmp_sb3 import QMP, make_multitask_vec_env, presets
+from tests.sampling import BATCH_SHARES
 
 SMALL = {
     "policy_kwargs.net_arch": [16],
@@ -17,12 +18,14 @@ SMALL = {
     "device": "cpu",
 }
 METHODS = tuple(presets.methods())
-#: the hand-set mixture exists for the task sets that name their subgoals
+#: the hand-set mixture exists for the task sets that name their subgoals; two methods are enough for the quick tests
+#: of an id that is costly
 SUITABLE = [
-    (method, id)
-    for id in presets.known_ids()
+    pytest.param(method, case.values[0], id=f"{method}-{case.id}", marks=case.marks)
+    for case in BATCH_SHARES
     for method in METHODS
-    if method != "qmp-domain" or getattr(qmp_envs.make_task_set(id), "subgoals", None) is not None
+    if method != "qmp-domain" or getattr(qmp_envs.make_task_set(case.values[0]), "subgoals", None) is not None
+    if 1.0 in case.values or method in ("no-sharing", "qmp")
 ]
 
 

@@ -13,6 +13,7 @@ from qmp_sb3 import QMP, MultiTaskVecEnv, make_multitask_vec_env
 from qmp_sb3.task_slots import TaskSlots
 from qmp_sb3.vec_env import as_task_env
 from tests.qmp_sb3.small_models import Drift, drifts
+from tests.sampling import each_batch_id, each_batch_share, some
 
 LIMIT = 40  # steps: several episodes of every id in no time
 
@@ -77,11 +78,12 @@ def same_story(ours: MultiTaskVecEnv, theirs: DummyVecEnv, steps: int, min_episo
     assert (episodes >= min_episodes).all()
 
 
-@pytest.mark.parametrize("id", qmp_envs.ids())
-def test_task_sets_tell_the_story_of_single_environments(id):
-    ours = make_multitask_vec_env(id, max_episode_steps=LIMIT)
-    single = [lambda task=task: Monitor(gym.make(id, task=task, max_episode_steps=LIMIT)) for task in ours.task_ids]
-    same_story(ours, DummyVecEnv(single), steps=3 * LIMIT + 5, min_episodes=3)
+@each_batch_share
+def test_task_sets_tell_the_story_of_single_environments(id, share):
+    limit = some(LIMIT, share)
+    ours = make_multitask_vec_env(id, max_episode_steps=limit)
+    single = [lambda task=task: Monitor(gym.make(id, task=task, max_episode_steps=limit)) for task in ours.task_ids]
+    same_story(ours, DummyVecEnv(single), steps=3 * limit + 5, min_episodes=3)
 
 
 def test_lists_tell_the_story_of_single_environments():
@@ -101,7 +103,7 @@ def test_several_copies_tell_the_story_of_single_environments():
 # ------------------------------------------------------------------------------------------------------------ building
 
 
-@pytest.mark.parametrize("id", qmp_envs.ids())
+@each_batch_id
 def test_from_id(id):
     env = make_multitask_vec_env(id)
     names = qmp_envs.task_names(id)
@@ -207,7 +209,7 @@ def test_wrong_task_ids_are_refused(task_ids, task_names):
 # ---------------------------------------------------------------------------------------------- seeds, options, closing
 
 
-@pytest.mark.parametrize("id", qmp_envs.ids())
+@each_batch_id
 def test_a_seed_repeats_and_counts_up_by_slot(id):
     first, again = (make_multitask_vec_env(id, seed=5).reset() for _ in range(2))
     np.testing.assert_array_equal(first, again)

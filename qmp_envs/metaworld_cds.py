@@ -1,0 +1,414 @@
+"""Meta-World CDS: a robot arm opens and closes a door and a drawer that stand in one scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from qmp_envs.cds_physics import CdsPhysics, Start
+from qmp_envs.cds_rewards import JUDGES, Judgment, Measured, Wanted
+from qmp_envs.cds_scene import FRAME_SKIP, compile_physics, compile_scene, settle
+from qmp_envs.physics import Physics, State
+from qmp_envs.task_set import Outcome, TaskSet, closest, one_model
+
+
+class CdsTask(NamedTuple):
+    """One row of the table of tasks; lengths in m, angles in rad."""
+
+    object: str
+    """"door" or "drawer": what the task is about, and what ``random_vector`` places."""
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    """Where it may stand."""
+    hand_start: tuple[float, float, float]
+    joint_start: float | None
+    """Where the object's joint begins; None: where it came to rest, which is closed."""
+    goal: tuple[float, float, float]
+    """From the object's place to the goal of its handle."""
+
+
+DOOR = ((-0.1, 0.85, 0.15), (0.0, 0.95, 0.15))
+DRAWER = ((0.3, 0.9, 0.0), (0.4, 0.9, 0.0))
+CENTER, LEFT = (0.0, 0.6, 0.2), (-0.6, 0.6, 0.2)
+TASKS = {
+    "door-open": CdsTask("door", *DOOR, CENTER, 0.0, (-0.3, -0.45, 0.0)),
+    "door-close": CdsTask("door", *DOOR, LEFT, -1.5708, (0.2, -0.2, 0.0)),
+    "drawer-open": CdsTask("drawer", *DRAWER, CENTER, None, (0.0, -0.36, 0.09)),
+    "drawer-close": CdsTask("drawer", *DRAWER, CENTER, -0.15, (0.0, -0.16, 0.09)),
+}
+JOINT = {"door": "doorjoint", "drawer": "goal_slidey"}
+
+STEP_LENGTH = 0.01  # m: how far an action of 1 moves the mocap body
+MOCAP_LOW, MOCAP_HIGH = np.array([-0.5, 0.4, 0.05]), np.array([0.5, 1.0, 0.5])  # m
+OPEN_WIDTH = 0.1  # m between the claws: the gripper counts as open
+DRAWER_HANDLE = np.array([0.0, -0.16, 0.0])  # m from the drawer's center
+GOALS = {"rand": None, "fixed-50": 50, "fixed-1": 1}  # how many fixed places of the object a task has
+
+
+class CdsMemory(NamedTuple):
+    """What an episode remembers."""
+
+    solved: np.ndarray  # (slots,) bool: success in some step so far
+
+
+class MetaWorldCDS(TaskSet):
+    """
+    ## Description
+    Meta-World's Sawyer arm before a door and a drawer. Four tasks share the scene: open the door, close it, open
+    the drawer, close it. Both objects are always visible; only the goal (and the start) tells the task. The name is
+    that of the paper on Conservative Data Sharing, which put these tasks into one scene.
+
+    The scene is put together from the files of the installed `metaworld` package (`pip install
+    "qmp-suite[metaworld]"`); of its Python code nothing runs.
+
+    ## Action space
+    `Box(-1, 1, (4,), float32)`. Actions outside are clipped.
+
+    | Num | Action | Range |
+    |---|---|---|
+    | 0-2 | displacement of the body that drags the hand, x, y, z | 0.01 m per step |
+    | 3 | gripper, position control of both fingers | -1 opens, 1 closes |
+
+    The dragging body stays inside (-0.5, 0.4, 0.05) to (0.5, 1, 0.5) m.
+
+    ## Observation space
+    `Box(-inf, inf, (21,), float64)`
+
+    | Num | Observation | Unit |
+    |---|---|---|
+    | 0-2 | hand | m |
+    | 3 | opening of the gripper, 0 closed to 1 open | |
+    | 4-6 | handle of the drawer | m |
+    | 7-10 | rotation of the drawer, quaternion w x y z | |
+    | 11-13 | handle of the door | m |
+    | 14-17 | rotation of the door's handle, quaternion x y z w | |
+    | 18-20 | goal of the task's handle | m |
+
+    With `task_one_hot=True` the task (4) is appended.
+
+    ## Rewards
+    Meta-World's second version ("v2"), between 0 and 10. Every task adds or combines what the place of the hand
+    and the place of the object earn:
+
+    | task | reward | 10 instead where |
+    |---|---|---|
+    | `door-open` | 2 H(H(above, T(behind; 0.06, 0.5)), grip) + 8 opened | success |
+    | `door-close` | 3 G(tips; 0.0125, margin) + 6 G(goal; 0.05, way) | goal below 0.05 m |
+    | `drawer-open` | 5 T(cage; 0.01, cage at the start) + 5 T(goal; 0.02, 0.2) | |
+    | `drawer-close` | 10 H(H(G(reach; 0.005, reach at the start), grip), T(goal; 0.05, way)) | success |
+
+    * T and G fall from 1 at a distance up to the first number to 0.1 one margin (second number) beyond it, with a
+      long tail or like a Gaussian. H(a, b) = ab / (a + b - ab).
+    * goal, tips: from the object's handle, or the fingertips, to the goal; way: the object's part of it at the start.
+    * reach: from the fingertips to the handle. cage: from the hand to the handle, x and y counted three times.
+    * behind: from the hand to a point behind the door's handle. above: the hand keeps high outside a funnel of
+      0.12 m around the handle.
+    * opened = 0.2 [angle below -2 degrees] + 0.8 T(120 degrees + angle; 0.5 rad, 60 degrees).
+    * margin: from the wanted start of the hand to the handle, plus 0.1 m.
+    * grip: effort of the gripper, (a + 1) / 2 for the door, max(a, 0) for the drawer.
+
+    Info shows the terms `hand`, `object` and `success` (what is missing to 10), the unscaled sum
+    `unscaled_reward`, and Meta-World's `near_object`, `grasp_success`, `grasp_reward`, `in_place_reward` and
+    `obj_to_target`.
+
+    Another task's reward of a stored step can be computed: the goal is then where that task would want the handle,
+    with door and drawer where they stand in that episode.
+
+    ## Starting state
+    The task's object stands at a random place: the door at x -0.1 to 0, y 0.85 to 0.95 m, the drawer at x 0.3 to
+    0.4, y 0.9 m. The other object stands at (-0.1, 0.9) or (0.4, 0.9). The hand has been drawn for 50 steps to
+    (0, 0.6, 0.2), in `door-close` to (-0.6, 0.6, 0.2), with the gripper open. The door is closed or (`door-close`)
+    open by 90 degrees, the drawer closed or (`drawer-close`) out by 0.15 m.
+    `reset(options={"random_vector": ...})` gives the place (x, y, z; m) of the task's object.
+
+    ## Episode end
+    Truncates after 500 steps of 0.0125 s. Terminates when the simulator fails (reward 0), and with success if
+    `terminate_on_success` is set.
+
+    ## Success
+    `success`: in this step the handle is near enough to its goal: `door-open` within 0.08 m in x, `door-close`
+    0.08 m, `drawer-open` 0.03 m, `drawer-close` 0.065 m. `is_success`: it was, in some step so far.
+
+    ## Arguments
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `goals` | `"rand"` | places: `"rand"` (new at every reset), or one of a few: `"fixed-50"`, `"fixed-1"` |
+    | `goal_seed` | `0` | chooses the fixed places |
+    | `reward_scale` | `1.0` | factor of the reward and its terms |
+    | `terminate_on_success` | `False` | end the episode with success |
+
+    Another horizon: `gym.make(..., max_episode_steps=200)`.
+
+    ## Differences
+    From the paper: none that it states.
+
+    From the official code (clvrai/qmp, over the Meta-World of 2021):
+
+    * Meta-World 3 has other constants of the weld between hand and mocap body, and observes positions of the
+      present moment, not of one physics step before. Rewards and success are the same functions of the observation.
+    * The object's place is new at every reset; there 50 places per task are drawn once (`goals="fixed-50"`).
+    * Observations are never clipped. The official bounds of `door-close` would change its goal.
+
+    From Meta-World's own tasks: in `drawer-close` the handle's height and rotation are the real ones (there 0.05 m
+    are added and the rotation is zero), so success needs the drawer less far in. In `door-close` the hand starts
+    outside of its limits, and the first step moves the body that drags it to x = -0.5, as in the official code. As
+    there, `drawer-open`'s first observation is one physics step (2.5 ms) old, and `obj_to_target` of `door-open` is 0.
+
+    ## Version history
+    * v0: rewards v2 of Meta-World 3.1.1; physics of MuJoCo 3.3.
+    """
+
+    name = "MetaWorldCDS"
+    task_names = tuple(TASKS)
+    horizon = 500
+    frame_skip = FRAME_SKIP
+    dt = 0.0125
+    cameras = ("corner2", "corner", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
+    start_names = ("random_vector",)
+    relabel_columns = {
+        "hand": (3,),
+        "fingertips": (3,),
+        "opening": (),
+        "drawer": (3,),
+        "door": (3,),
+        "door_angle": (),
+        "drawer_place": (3,),
+        "door_place": (3,),
+        "effort": (),
+    }
+
+    def __init__(
+        self,
+        goals: str = "rand",
+        goal_seed: int = 0,
+        reward_scale: float = 1.0,
+        terminate_on_success: bool = False,
+    ) -> None:
+        if goals not in GOALS:
+            raise ValueError(
+                f"Unknown goals {goals!r}; did you mean {closest(goals, tuple(GOALS))!r}? "
+                f"Allowed are {', '.join(map(repr, GOALS))}."
+            )
+        self.reward_scale = reward_scale
+        self.terminate_on_success = terminate_on_success
+        self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (21,), np.float64)
+        model = compile_physics()
+        self.models, self.model_of_task = one_model(model, len(TASKS))
+
+        # One row per task.
+        table = TASKS.values()
+        self._low = np.array([task.low for task in table])
+        self._high = np.array([task.high for task in table])
+        self._goal = np.array([task.goal for task in table])
+        self._hand_start = np.array([task.hand_start for task in table])
+        self._about_door = np.array([task.object == "door" for task in table])
+        settled = {hand: settle(model, np.array(hand)) for hand in {task.hand_start for task in table}}
+        self._fingertips_start = np.array([settled[task.hand_start].fingertips for task in table])
+        self._starts = [
+            Start(
+                task=name,
+                body=task.object,
+                low=np.array(task.low),
+                high=np.array(task.high),
+                joint=JOINT[task.object],
+                position=task.joint_start,
+                stop=task.object == "door",
+                arm=settled[task.hand_start],
+            )
+            for name, task in TASKS.items()
+        ]
+        self._door_angle = model.joint(JOINT["door"]).qposadr.item()
+
+        count = GOALS[goals]
+        self._fixed: np.ndarray | None = None  # (tasks, count, 3) m
+        if count is not None:
+            draws = [np.random.default_rng([goal_seed, i]).random((count, 3)) for i in range(len(TASKS))]
+            self._fixed = self._low[:, None] + np.array(draws) * (self._high - self._low)[:, None]
+
+    # ---- physics -------------------------------------------------------------------------------------------
+
+    def make_physics(self, task_ids: np.ndarray, workers: int = 1) -> Physics:
+        threads = workers if self.step_in_threads else 1
+        return CdsPhysics(self.models[0], self._starts, self.views, task_ids, threads)
+
+    def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
+        return {
+            "qpos": data.qpos,
+            "qvel": data.qvel,
+            "mocap": data.mocap_pos[0],
+            "hand": data.body("hand").xpos,
+            "right_tip": data.site("rightEndEffector").xpos,
+            "left_tip": data.site("leftEndEffector").xpos,
+            "right_claw": data.body("rightclaw").xpos,
+            "left_claw": data.body("leftclaw").xpos,
+            "drawer": data.body("drawer_link").xpos,
+            "drawer_rotation": data.body("drawer_link").xquat,
+            "door": data.geom("handle").xpos,
+            "door_rotation": data.geom("handle").xmat,
+            "drawer_place": data.model.body("drawer").pos,
+            "door_place": data.model.body("door").pos,
+        }
+
+    # ---- start of an episode -------------------------------------------------------------------------------
+
+    def draw_reset(self, generator: np.random.Generator) -> np.ndarray:
+        return generator.random(3)
+
+    def initial_state(self, task_ids: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, ...]:
+        if self._fixed is None:
+            low, high = self._low[task_ids], self._high[task_ids]
+            return (low + draws * (high - low),)
+        chosen = (draws[:, 0] * self._fixed.shape[1]).astype(np.int64)
+        return (self._fixed[task_ids, chosen],)
+
+    def initial_memory(self, state: State, task_ids: np.ndarray, draws: np.ndarray) -> CdsMemory:
+        return CdsMemory(np.zeros(len(task_ids), bool))
+
+    # ---- one step ------------------------------------------------------------------------------------------
+
+    def control(
+        self,
+        actions: np.ndarray,
+        physics: Physics,
+        memory: CdsMemory,
+        task_ids: np.ndarray,
+        noise: np.ndarray,
+    ) -> np.ndarray:
+        target = np.clip(physics.state.mocap + STEP_LENGTH * actions[:, :3], MOCAP_LOW, MOCAP_HIGH)
+        return np.concatenate([target, actions[:, 3:], -actions[:, 3:]], axis=1)
+
+    def outcome(
+        self,
+        before: State,
+        after: State,
+        actions: np.ndarray,
+        memory: CdsMemory,
+        task_ids: np.ndarray,
+        noise: np.ndarray,
+    ) -> tuple[Outcome, CdsMemory]:
+        measured = self._measured(after, actions)
+        said = self._judge(measured, task_ids)
+        failed = after.failed
+        success = said.success & ~failed
+        solved = memory.solved | success
+        scale = np.where(failed, 0.0, self.reward_scale)
+        outcome = Outcome(
+            reward=scale * said.reward,
+            terminated=failed | success if self.terminate_on_success else failed.copy(),
+            success=success,
+            is_success=solved,
+            stages_completed=None,
+            terms={
+                "hand": scale * said.hand,
+                "object": scale * said.object,
+                "success": scale * (said.reward - said.hand - said.object),
+            },
+            columns=measured._asdict(),
+            measures={"unscaled_reward": said.reward}
+            | {name: getattr(said, name) for name in Judgment._fields[4:]},
+        )
+        return outcome, CdsMemory(solved)
+
+    def _measured(self, state: State, actions: np.ndarray) -> Measured:
+        return Measured(
+            hand=state.hand.copy(),
+            fingertips=(state.right_tip + state.left_tip) / 2.0,
+            opening=_opening(state),
+            drawer=state.drawer + DRAWER_HANDLE,
+            door=state.door.copy(),
+            door_angle=state.qpos[:, self._door_angle].copy(),
+            drawer_place=state.drawer_place.copy(),
+            door_place=state.door_place.copy(),
+            effort=actions[:, 3].copy(),
+        )
+
+    def _judge(self, measured: Measured, task_ids: np.ndarray) -> Judgment:
+        """What the tasks say about steps; the rows of one task are judged together."""
+        wanted = Wanted(
+            goal=self._goals(measured.drawer_place, measured.door_place, task_ids),
+            hand_start=self._hand_start[task_ids],
+            fingertips_start=self._fingertips_start[task_ids],
+        )
+        all_rows = {task_id: np.flatnonzero(task_ids == task_id) for task_id in range(len(TASKS))}
+        parts = [
+            (rows, JUDGES[self.task_names[task_id]](_rows(measured, rows), _rows(wanted, rows)))
+            for task_id, rows in all_rows.items()
+            if len(rows)
+        ]
+        order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+        return Judgment(*(np.concatenate(arrays)[order] for arrays in zip(*(said for _, said in parts), strict=True)))
+
+    def _goals(self, drawer_place: np.ndarray, door_place: np.ndarray, task_ids: np.ndarray) -> np.ndarray:
+        """Goals ``(batch, 3)`` of the handle, m."""
+        place = np.where(self._about_door[task_ids][:, None], door_place, drawer_place)
+        return place + self._goal[task_ids]
+
+    def observe(self, state: State, memory: CdsMemory, task_ids: np.ndarray) -> np.ndarray:
+        return np.concatenate(
+            [
+                state.hand,
+                _opening(state)[:, None],
+                state.drawer + DRAWER_HANDLE,
+                state.drawer_rotation,
+                state.door,
+                quaternions(state.door_rotation.reshape(-1, 3, 3)),
+                self._goals(state.drawer_place, state.door_place, task_ids),
+            ],
+            axis=1,
+        )
+
+    # ---- relabeling ----------------------------------------------------------------------------------------
+
+    def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
+        """The reward that tasks give stored steps, with door and drawer where they stood in that episode."""
+        measured = Measured(**{name: columns[name] for name in self.relabel_columns})
+        return self.reward_scale * self._judge(measured, task_ids).reward
+
+    # ---- drawing -------------------------------------------------------------------------------------------
+
+    def scene(self, index: int) -> mujoco.MjModel:
+        return compile_scene()
+
+    def pose(self, data: mujoco.MjData, state: State, memory: CdsMemory, task_id: int) -> None:
+        data.qpos[:] = state.qpos
+        data.mocap_pos[0] = state.mocap
+        model = data.model
+        model.body("drawer").pos, model.body("door").pos = state.drawer_place, state.door_place
+        goal = self._goals(state.drawer_place[None], state.door_place[None], np.array([task_id]))
+        model.site("goal").pos = goal[0]
+
+
+def quaternions(matrices: np.ndarray) -> np.ndarray:
+    """Rotations ``(batch, 3, 3)`` as quaternions ``(batch, 4)`` x y z w, with the signs that SciPy chooses.
+
+    Of the four equivalent forms it takes the one whose largest element (by the diagonal and its sum) is positive.
+    """
+    batch = np.arange(len(matrices))
+    trace = np.trace(matrices, axis1=1, axis2=2)
+    diagonal = np.column_stack([matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 2, 2], trace])
+    largest = np.argmax(diagonal, axis=1)
+    # Row i of this symmetric matrix is the quaternion times four times its own element i.
+    forms = np.empty((len(matrices), 4, 4))
+    forms[:, :3, :3] = matrices + matrices.transpose(0, 2, 1)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        forms[:, i, i] = 1.0 - trace + 2.0 * matrices[:, i, i]
+        forms[:, i, 3] = forms[:, 3, i] = matrices[:, k, j] - matrices[:, j, k]
+    forms[:, 3, 3] = 1.0 + trace
+    chosen = forms[batch, largest]
+    return chosen / np.sqrt(np.vecdot(chosen, chosen))[:, None]
+
+
+def _opening(state: State) -> np.ndarray:
+    """Opening of the gripper ``(slots,)``, 0 to 1."""
+    between = state.right_claw - state.left_claw
+    return np.clip(np.sqrt(np.vecdot(between, between)) / OPEN_WIDTH, 0.0, 1.0)
+
+
+def _rows(arrays: Any, rows: np.ndarray) -> Any:
+    """The same named tuple of some rows only."""
+    return type(arrays)(*(array[rows] for array in arrays))

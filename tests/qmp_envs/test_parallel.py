@@ -1,0 +1,294 @@
+"""Slots stepped at the same time, by threads or by processes: the same numbers, and nothing left behind."""
+
+import copy
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from qmp_envs import BatchedTaskSetEnv
+from qmp_envs.threads import ThreadTeam
+from qmp_envs.worker_process import WorkerEndedError
+from tests.qmp_envs.parallel_sets import DIE, RAISE, SpreadReacher, ThreadedReacher, Walkers, make
+from tests.qmp_envs.test_vector import assert_same_infos
+
+
+def children():
+    return psutil.Process().children(recursive=True)
+
+
+def quiet_actions(envs, steps, seed=0):
+    """Random actions ``(steps, slots, actions)`` that are neither RAISE nor DIE."""
+    return np.random.default_rng(seed).uniform(-1.0, 0.2, (steps, *envs.action_space.shape)).astype(np.float32)
+
+
+def assert_same_steps(one, other, actions):
+    for action in actions:
+        left, right = one.step(action), other.step(action)
+        for a, b in zip(left[:4], right[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert_same_infos(left[4], right[4])
+        for name, array in vars(one._slots.physics.state).items():
+            np.testing.assert_array_equal(array, vars(other._slots.physics.state)[name])
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("task_set", [ThreadedReacher, SpreadReacher, Walkers])
+def test_the_same_numbers_as_in_one_process(task_set, workers):
+    """With autoresets, partial resets and given starts, and for a copy made in the middle of an episode."""
+    serial, parallel = make(task_set, 1, num_envs=10), make(task_set, workers, num_envs=10)
+    np.testing.assert_array_equal(serial.reset(seed=3)[0], parallel.reset(seed=3)[0])
+    actions = quiet_actions(serial, 90)
+    assert_same_steps(serial, parallel, actions[:30])
+    for mask in (np.arange(10) == 4, np.arange(10) % 3 == 1):
+        one, other = (envs.reset(options={"reset_mask": mask.copy()})[0] for envs in (serial, parallel))
+        np.testing.assert_array_equal(one, other)
+        assert_same_steps(serial, parallel, actions[30:35])
+    qpos = 0.1 + np.zeros((10, serial._slots.physics.state.qpos.shape[1]))
+    one, other = (envs.reset(options={"qpos": qpos})[0] for envs in (serial, parallel))
+    np.testing.assert_array_equal(one, other)
+    for duplicate in (pickle.loads(pickle.dumps(parallel)), copy.deepcopy(parallel)):
+        assert_same_steps(copy.deepcopy(serial), duplicate, actions[60:])
+        duplicate.close()
+    assert_same_steps(serial, parallel, actions[60:])  # and making copies changed nothing
+    parallel.close()
+
+
+def test_one_process_is_this_one_and_each_further_one_a_worker():
+    before = children()
+    envs = [make(Walkers, 1), make(Walkers, 2), make(Walkers, 50)]
+    assert len(children()) - len(before) == 0 + 1 + 4  # five slots have work for five
+    for one in envs:
+        one.close()
+
+
+def test_threads_end_with_their_environment():
+    before = threading.active_count()
+    envs = make(ThreadedReacher, 3)
+    envs.reset(seed=0)
+    envs.step(quiet_actions(envs, 1)[0])
+    assert threading.active_count() == before + 2
+    envs.close()
+    assert threading.active_count() == before
+    envs = make(ThreadedReacher, 3)
+    envs.reset(seed=0)
+    envs.step(quiet_actions(envs, 1)[0])
+    threads = envs._slots.physics._team._helpers
+    del envs
+    gc.collect()
+    for helper in threads:
+        helper.thread.join(timeout=10.0)
+        assert not helper.thread.is_alive()
+
+
+def test_an_error_in_a_thread_is_raised():
+    team = ThreadTeam(3)
+    jobs = iter(range(3))
+    together = threading.Barrier(3)
+
+    def fail():
+        together.wait(10.0)
+        if next(jobs) == 1:
+            raise ZeroDivisionError("in one of them")
+
+    with pytest.raises(ZeroDivisionError, match="in one of them"):
+        team.run(fail)
+    done = []
+    team.run(lambda: done.append(threading.get_ident()))  # and the team works on
+    assert len(set(done)) == 3
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_an_error_names_the_tasks_and_shows_where_it_came_from(slot):
+    """Slot 0 is stepped in this process, slot 1 in a worker."""
+    envs = make(Walkers, 2)
+    first, _ = envs.reset(seed=0)
+    actions = np.zeros((5, 2), np.float32)
+    actions[slot] = RAISE
+    with pytest.raises(ZeroDivisionError, match="this action is too much") as caught:
+        envs.step(actions)
+    names = ["'none', 'two', 'four'", "'one', 'three'"]
+    assert names[slot] in caught.value.__notes__[0] and names[1 - slot] not in caught.value.__notes__[0]
+    if slot == 1:
+        assert 'raise ZeroDivisionError("this action is too much")' in str(caught.value.__cause__)
+    np.testing.assert_array_equal(envs.reset(seed=0)[0], first)  # a reset starts over
+    envs.close()
+
+
+@pytest.mark.parametrize("when", ["between steps", "during a step"])
+def test_a_killed_worker_is_an_error_within_a_second(when):
+    envs = make(Walkers, 2)
+    envs.reset(seed=0)
+    actions = np.zeros((5, 2), np.float32)
+    if when == "between steps":
+        os.kill(envs._slots.physics._workers[0].pid, signal.SIGKILL)
+    else:
+        actions[1] = DIE
+    start = time.perf_counter()
+    for _ in range(2):
+        with pytest.raises(WorkerEndedError, match="'one', 'three' has ended .killed by SIGKILL"):
+            envs.step(actions)
+    assert time.perf_counter() - start < 1.0
+    with pytest.raises(WorkerEndedError):
+        envs.reset()
+    envs.close()
+    with pytest.raises(RuntimeError, match="'one', 'three' is closed"):
+        envs.step(actions)
+
+
+def test_a_worker_that_cannot_start_is_an_error_at_once():
+    before = children()
+    with pytest.raises(OSError, match="the model is not here") as caught:
+        BatchedTaskSetEnv(Walkers(broken_task=1), workers=2)
+    assert "'one', 'three'" in caught.value.__notes__[0]
+    assert children() == before
+
+
+def test_nothing_is_left_behind():
+    gc.collect()
+    before, files = children(), psutil.Process().num_fds()
+    for end in (lambda envs: envs.close(), lambda envs: None):
+        envs = make(Walkers, 3)
+        envs.reset(seed=0)
+        end(envs)
+        del envs
+        gc.collect()
+        assert children() == before
+        assert psutil.Process().num_fds() == files
+
+
+def test_number_of_workers():
+    with pytest.raises(ValueError, match="workers must be at least 1 .* got 0"):
+        make(Walkers, 0)
+
+
+SCRIPT = """
+import os, signal, sys, time
+import numpy as np
+from tests.qmp_envs.test_vector import assert_same_infos
+from tests.qmp_envs.parallel_sets import Walkers, make
+
+envs = make(Walkers, 2)
+envs.reset(seed=0)
+actions = np.zeros((5, 2), np.float32)
+print(envs._slots.physics._workers[0].pid, flush=True)
+"""
+
+
+def run_script(rest):
+    """A script without `if __name__ == "__main__"`, in a process group of its own; returns it and the worker's id."""
+    code = SCRIPT + textwrap.dedent(rest)
+    script = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    return script, psutil.Process(int(script.stdout.readline()))
+
+
+def assert_ends(process, seconds=10.0):
+    process.wait(timeout=seconds)
+    assert not process.is_running()
+
+
+def test_a_script_may_just_end():
+    script, worker = run_script("envs.step(actions)")
+    out, errors = script.communicate(timeout=30)
+    assert (script.returncode, out, errors) == (0, "", "")
+    assert_ends(worker)
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_workers_end_with_a_killed_parent(forked):
+    """Even where a copy of the parent lives on and holds the pipes open."""
+    copy_of_parent = "\nif os.fork() == 0:\n    time.sleep(20)\n    os._exit(0)\n" if forked else ""
+    script, worker = run_script(copy_of_parent + "while True:\n    envs.step(actions)")
+    time.sleep(0.3)
+    script.kill()
+    script.wait()
+    assert_ends(worker)
+    if forked:
+        os.killpg(script.pid, signal.SIGKILL)
+
+
+def test_interrupting_ends_quietly():
+    """Ctrl-C reaches the whole process group; only the script says something."""
+    script, worker = run_script("while True:\n    envs.step(actions)")
+    time.sleep(0.3)
+    os.killpg(script.pid, signal.SIGINT)
+    _, errors = script.communicate(timeout=30)
+    assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt")
+    assert_ends(worker)
+
+
+def test_an_interrupted_environment_works_on():
+    script, worker = run_script(
+        """
+        for _ in range(20):
+            signal.setitimer(signal.ITIMER_REAL, 0.0101)
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            try:
+                while True:
+                    envs.step(actions)
+            except KeyboardInterrupt:
+                pass
+        fresh = make(Walkers, 1)
+        assert np.array_equal(envs.reset(seed=0)[0], fresh.reset(seed=0)[0])
+        for _ in range(100):
+            assert np.array_equal(envs.step(actions)[0], fresh.step(actions)[0])
+        print("the same")
+        """
+    )
+    out, errors = script.communicate(timeout=60)
+    assert (out, errors) == ("the same\n", "")
+    assert_ends(worker)
+
+
+def test_a_copy_of_the_process_is_told_that_the_workers_are_not_its_own():
+    script, worker = run_script(
+        """
+        child = os.fork()
+        if child == 0:
+            try:
+                envs.step(actions)
+            except RuntimeError as error:
+                print(error, flush=True)
+            envs.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        envs.step(actions)
+        print("still working")
+        """
+    )
+    out, errors = script.communicate(timeout=30)
+    assert "belongs to another process" in out and out.endswith("still working\n") and errors == ""
+    assert_ends(worker)
+
+
+def test_threads_survive_a_copy_of_the_process():
+    script, _ = run_script(
+        """
+        from qmp_envs.threads import ThreadTeam
+        team, done = ThreadTeam(2), []
+        team.run(lambda: done.append(1))
+        child = os.fork()
+        team.run(lambda: done.append(1))
+        if child == 0:
+            os._exit(len(done))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(done))
+        """
+    )
+    out, _ = script.communicate(timeout=30)
+    assert out == "4 4\n"
