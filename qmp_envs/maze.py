@@ -64,6 +64,7 @@ class Maze(TaskSet):
     horizon = 600
     dt = 0.01
     cameras = ("top", "tilted")
+    min_reward = -1.0
     relabel_columns: Mapping[str, tuple[int, ...]] = {"position": (2,)}
 
     def __init__(

@@ -70,6 +70,7 @@ class Point2D(TaskSet):
     """
 
     name = "Point2D"
+    min_reward = 0.0
     task_names = ("reach",)
     horizon = 20
     dt = 0.1

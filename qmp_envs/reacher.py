@@ -122,6 +122,7 @@ class MultistageReacher(TaskSet):
     frame_skip = 4
     dt = 0.04
     cameras = ("front", "side", "top")
+    min_reward = -5.0  # the released code's
     relabel_columns = {"hand": (3,), "stay_goal": (3,), "stage": (), "control": (), "failed": ()}
 
     def __init__(

@@ -78,6 +78,8 @@ class TaskSet(ABC):
     """(tasks,) int64: index into ``models``."""
     cameras: tuple[str, ...] = ()
     """Named cameras for rendering; the first is the default."""
+    min_reward: float | None = None
+    """What other tasks' transitions count for a task that cannot reward them (unlabeled data sharing)."""
     relabel_columns: Mapping[str, tuple[int, ...]] = {}
     """Extra replay columns, name -> shape per transition: what ``reward`` needs for any task."""
     step_in_threads: bool = False

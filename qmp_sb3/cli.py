@@ -211,8 +211,12 @@ def _new(options: argparse.Namespace) -> tuple[Any, Path]:
         value = getattr(options, name)
         if value is None:
             raise UsageError(f"train: --{name} is missing; one of {', '.join(known)}")
-        if value not in known:
+        if name == "env" and value not in known:
             raise UsageError(f"train: unknown {name} {value!r}; {_closest(value, known)}")
+    try:
+        presets.method(options.method)
+    except ValueError as error:
+        raise UsageError(f"train: {error}") from error
     steps = options.steps or presets.default_steps(options.env)
     choices = {
         "seed": options.seed,

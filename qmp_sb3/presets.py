@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -35,18 +35,24 @@ class Method:
     :param summary: one line
     :param source: paper section
     :param parts: constructor arguments that make the method what it is; all others are hyper-parameters
-    :param algorithm: the class
     """
 
     name: str
     summary: str
     source: str
     parts: Mapping[str, Any] = field(default_factory=dict)
-    algorithm: type[MultiTaskSAC] = QMP
+
+    @property
+    def algorithm(self) -> type[MultiTaskSAC]:
+        """QMP where another task's policy may act, else the core."""
+        return MultiTaskSAC if self.parts.get("behavior", "self") == "self" else QMP
 
 
+_MULTIHEAD = {"networks": "multihead", "replay": "pool", "task_weights": "mean"}
+_ACTOR_ONLY = {"temperatures": "shared", "task_weights": "taskmean"}
 _METHODS = (
-    Method("no-sharing", "one SAC per task", "QMP, section 6", {"behavior": "self"}, MultiTaskSAC),
+    Method("no-sharing", "one SAC per task", "QMP, section 6"),
+    # whose policy acts
     Method(
         "qmp",
         "each task's Q-function picks the policy that acts",
@@ -84,34 +90,126 @@ _METHODS = (
         "QMP, appendix E.6",
         {"behavior": "hold(10, argmax(q))"},
     ),
+    # which parameters tasks share
+    Method(
+        "fully-shared",
+        "one SAC for all tasks, which is not told the task",
+        "QMP, section 6",
+        {"networks": "shared", "temperatures": "shared", "replay": "pool", "task_weights": "mean"},
+    ),
+    Method("parameters", "a shared trunk and one head per task", "QMP, section 6", _MULTIHEAD),
+    Method(
+        "mtsac",
+        "one network that reads the task as one-hot",
+        "Yu et al., 2020 (Meta-World)",
+        {"networks": "onehot", "replay": "pool", "task_weights": "mean"},
+    ),
+    Method(
+        "pcgrad",
+        "a shared trunk whose tasks' gradients lose their conflicts",
+        "Yu et al., 2020; QMP, appendix E.3",
+        {"networks": "multihead", "replay": "pool", "task_weights": "taskmean", "gradients": "pcgrad"},
+    ),
+    Method(
+        "mcal-mn",
+        "a multi-head actor and a critic network for each task",
+        "Mysore et al., 2022; QMP, appendix E.5",
+        {"networks": {"actor": "multihead", "critic": "independent"}, **_ACTOR_ONLY},
+    ),
+    Method(
+        "mcal-mh",
+        "a multi-head actor and a multi-head critic",
+        "Mysore et al., 2022; QMP, appendix E.5",
+        {"networks": "multihead", **_ACTOR_ONLY},
+    ),
+    # which data tasks share
+    Method("data", "other tasks' data with the smallest reward (UDS)", "QMP, appendix H.6", {"sharing": "uds(0)"}),
+    Method("cds", "other tasks' data with the true reward", "QMP, appendix H.6", {"sharing": "cds(0.8)"}),
+    # how policies and values are drawn together
+    Method("dnc-reg", "policies are drawn towards each other", "QMP, appendix E.5", {"regularizer": "dnc(0.001)"}),
+    Method(
+        "dnc",
+        "policies are drawn towards each other and now and then become one",
+        "Ghosh et al., 2018; QMP, appendix E.5",
+        {"regularizer": "dnc(0.001)", "hooks": ["distill(100000)"]},
+    ),
+    Method(
+        "decaf",
+        "each task's Q-function is a learned mixture of all of them",
+        "QMP, appendix E.5",
+        {"networks": {"actor": "independent", "critic": "decaf"}},
+    ),
 )
+_BEHAVIORS = tuple(one.name for one in _METHODS if set(one.parts) == {"behavior"})
 
 
 def methods() -> dict[str, Method]:
-    """Every method by name."""
+    """Every method by name; they also go together, as in ``"parameters+qmp"``."""
     return {method.name: method for method in _METHODS}
 
 
 def method(name: str) -> Method:
-    """The row of a method.
+    """The row of a method, or of several that go together, joined by ``+``.
 
-    :raises ValueError: naming the closest method
+    :raises ValueError: naming the closest method, or the part that two of them decide differently
     """
-    return methods()[one_of("method", name, methods())]
+    rows = [methods()[one_of("method", part.strip(), methods())] for part in name.split("+")]
+    if len(rows) == 1:
+        return rows[0]
+    parts: dict[str, Any] = {}
+    deciding: dict[str, str] = {}
+    for row in rows:
+        for argument, value in row.parts.items():
+            if parts.get(argument, value) != value:
+                raise ValueError(
+                    f"method {name!r}: {deciding[argument]} and {row.name} both decide {argument!r} "
+                    f"({parts[argument]!r} and {value!r}); leave one of them out"
+                )
+            parts[argument], deciding[argument] = value, row.name
+    _refuse_void(name, rows)
+    summary = "; ".join(row.summary for row in rows)
+    return Method(name, summary, "; ".join(dict.fromkeys(row.source for row in rows)), parts)
+
+
+def _refuse_void(name: str, rows: Sequence[Method]) -> None:
+    """Some methods leave each other nothing to do."""
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names) or "no-sharing" in names:
+        raise ValueError(f"method {name!r}: no-sharing and repeated names add nothing; leave them out")
+    behaviors = [one for one in names if one in _BEHAVIORS]
+    if "fully-shared" in names and behaviors:
+        raise ValueError(
+            f"method {name!r}: with fully-shared all tasks have the same policy: {behaviors[0]} has nothing to choose; "
+            f"parameters+{behaviors[0]} shares parameters and keeps a policy for each task"
+        )
+
+
+def compositions() -> tuple[str, ...]:
+    """Every method with each behavior added to it, as far as that means something."""
+    bases = [one for one in methods() if one not in (*_BEHAVIORS, "no-sharing", "fully-shared")]
+    return tuple(f"{base}+{behavior}" for base in bases for behavior in _BEHAVIORS)
 
 
 @cache
 def _document(name: str) -> dict[str, Any]:
-    text = resources.files("qmp_sb3").joinpath("hyperparameters", f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text) or {}
+    path = resources.files("qmp_sb3").joinpath("hyperparameters", f"{name}.yaml")
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+
+
+def _own(name: str, env_id: str, preset: str) -> dict[str, list]:
+    """``argument -> [value, source]`` of a method's own file: those for any id, then those of this id."""
+    document = _document(name)
+    of_id = document.get(env_id, {})
+    return document.get("any", {}) | of_id.get("any", {}) | of_id.get(preset, {})
 
 
 def _sourced(name: str, env_id: str, preset: str) -> dict[str, list]:
-    """``argument -> [value, source]``: the base method's, then those for any id, then those of this id."""
-    document = _document(name)
-    inherited = _sourced(document["base"], env_id, preset) if "base" in document else {}
-    of_id = document.get(env_id, {})
-    return inherited | document.get("any", {}) | of_id.get("any", {}) | of_id.get(preset, {})
+    """The core's hyper-parameters, then what each of the joined methods sets, in order, then what they set together."""
+    result = _own("no-sharing", env_id, preset)
+    names = name.split("+")
+    for one in names if len(names) == 1 else (*names, name):
+        result = result | _own(one, env_id, preset)
+    return result
 
 
 def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any, str]]:
