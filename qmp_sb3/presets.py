@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import permutations
 from typing import Any
 
 import yaml
@@ -35,12 +36,14 @@ class Method:
     :param summary: one line
     :param source: paper section
     :param parts: constructor arguments that make the method what it is; all others are hyper-parameters
+    :param page: its page in docs/methods, which a few methods share; none for a composition
     """
 
     name: str
     summary: str
     source: str
     parts: Mapping[str, Any] = field(default_factory=dict)
+    page: str = ""
 
     @property
     def algorithm(self) -> type[MultiTaskSAC]:
@@ -51,44 +54,56 @@ class Method:
 _MULTIHEAD = {"networks": "multihead", "replay": "pool", "task_weights": "mean"}
 _ACTOR_ONLY = {"temperatures": "shared", "task_weights": "taskmean"}
 _METHODS = (
-    Method("no-sharing", "one SAC per task", "QMP, section 6"),
+    Method("no-sharing", "one SAC per task", "QMP, section 6", page="no-sharing"),
     # whose policy acts
     Method(
         "qmp",
         "each task's Q-function picks the policy that acts",
         "QMP, definition 4.2",
         {"behavior": "argmax(q)"},
+        "qmp",
     ),
-    Method("qmp-uniform", "every task policy acts alike often", "QMP, section 6.3", {"behavior": "uniform"}),
+    Method(
+        "qmp-uniform",
+        "every task policy acts alike often",
+        "QMP, section 6.3",
+        {"behavior": "uniform"},
+        "qmp-mixtures",
+    ),
     Method(
         "qmp-domain",
         "a hand-set mixture of tasks that share a segment",
         "QMP, appendix F",
         {"behavior": "domain"},
+        "qmp-mixtures",
     ),
     Method(
         "qmp-softmax",
         "policies act with probability exp(Q / T)",
         "QMP, appendix G.1",
         {"behavior": "softmax(1.0, q)"},
+        "qmp-mixtures",
     ),
     Method(
         "qmp-sampled",
         "the switch scores 10 sampled actions",
         "QMP, appendix G.2",
         {"behavior": "argmax(q(samples=10))"},
+        "qmp-scores",
     ),
     Method(
         "qmp-entropy",
         "the switch adds the entropy bonus",
         "QMP, equation 3",
         {"behavior": "argmax(q(entropy=True))"},
+        "qmp-scores",
     ),
     Method(
         "qmp-hold",
         "the switch decides every H steps",
         "QMP, appendix E.6",
         {"behavior": "hold(10, argmax(q))"},
+        "qmp-hold",
     ),
     # which parameters tasks share
     Method(
@@ -96,48 +111,67 @@ _METHODS = (
         "one SAC for all tasks, which is not told the task",
         "QMP, section 6",
         {"networks": "shared", "temperatures": "shared", "replay": "pool", "task_weights": "mean"},
+        "fully-shared",
     ),
-    Method("parameters", "a shared trunk and one head per task", "QMP, section 6", _MULTIHEAD),
+    Method("parameters", "a shared trunk and one head per task", "QMP, section 6", _MULTIHEAD, "parameters"),
     Method(
         "mtsac",
         "one network that reads the task as one-hot",
         "Yu et al., 2020 (Meta-World)",
         {"networks": "onehot", "replay": "pool", "task_weights": "mean"},
+        "mtsac",
     ),
     Method(
         "pcgrad",
         "a shared trunk whose tasks' gradients lose their conflicts",
         "Yu et al., 2020; QMP, appendix E.3",
         {"networks": "multihead", "replay": "pool", "task_weights": "taskmean", "gradients": "pcgrad"},
+        "pcgrad",
     ),
     Method(
         "mcal-mn",
         "a multi-head actor and a critic network for each task",
         "Mysore et al., 2022; QMP, appendix E.5",
         {"networks": {"actor": "multihead", "critic": "independent"}, **_ACTOR_ONLY},
+        "mcal",
     ),
     Method(
         "mcal-mh",
         "a multi-head actor and a multi-head critic",
         "Mysore et al., 2022; QMP, appendix E.5",
         {"networks": "multihead", **_ACTOR_ONLY},
+        "mcal",
     ),
     # which data tasks share
-    Method("data", "other tasks' data with the smallest reward (UDS)", "QMP, appendix H.6", {"sharing": "uds(0)"}),
-    Method("cds", "other tasks' data with the true reward", "QMP, appendix H.6", {"sharing": "cds(0.8)"}),
+    Method(
+        "data",
+        "other tasks' data with the smallest reward (UDS)",
+        "QMP, appendix H.6",
+        {"sharing": "uds(0)"},
+        "data",
+    ),
+    Method("cds", "other tasks' data with the true reward", "QMP, appendix E.2", {"sharing": "cds(0.8)"}, "cds"),
     # how policies and values are drawn together
-    Method("dnc-reg", "policies are drawn towards each other", "QMP, appendix E.5", {"regularizer": "dnc(0.001)"}),
+    Method(
+        "dnc-reg",
+        "policies are drawn towards each other",
+        "Ghosh et al., 2018; QMP, appendix H.4",
+        {"regularizer": "dnc(0.001)"},
+        "dnc",
+    ),
     Method(
         "dnc",
         "policies are drawn towards each other and now and then become one",
-        "Ghosh et al., 2018; QMP, appendix E.5",
+        "Ghosh et al., 2018; QMP, appendix H.4",
         {"regularizer": "dnc(0.001)", "hooks": ["distill(100000)"]},
+        "dnc",
     ),
     Method(
         "decaf",
         "each task's Q-function is a learned mixture of all of them",
-        "QMP, appendix E.5",
+        "Glatt et al., 2020; QMP, appendix E.5",
         {"networks": {"actor": "independent", "critic": "decaf"}},
+        "decaf",
     ),
 )
 _BEHAVIORS = tuple(one.name for one in _METHODS if set(one.parts) == {"behavior"})
@@ -196,20 +230,29 @@ def _document(name: str) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
 
 
-def _own(name: str, env_id: str, preset: str) -> dict[str, list]:
-    """``argument -> [value, source]`` of a method's own file: those for any id, then those of this id."""
+def own_values(name: str, env_id: str, preset: str) -> dict[str, list]:
+    """``argument -> [value, source]`` of a method's own file: its base's, those for any id, then those of this id."""
     document = _document(name)
-    of_id = document.get(env_id, {})
-    return document.get("any", {}) | of_id.get("any", {}) | of_id.get(preset, {})
+    base, of_id = document.get("base"), document.get(env_id, {})
+    inherited = own_values(base, env_id, preset) if base else {}
+    result = {argument: [value, f"as {base}: {source}"] for argument, (value, source) in inherited.items()}
+    return result | document.get("any", {}) | of_id.get("any", {}) | of_id.get(preset, {})
 
 
 def _sourced(name: str, env_id: str, preset: str) -> dict[str, list]:
     """The core's hyper-parameters, then what each of the joined methods sets, in order, then what they set together."""
-    result = _own("no-sharing", env_id, preset)
-    names = name.split("+")
-    for one in names if len(names) == 1 else (*names, name):
-        result = result | _own(one, env_id, preset)
+    result = own_values("no-sharing", env_id, preset)
+    names = [part.strip() for part in name.split("+")]
+    together = ["+".join(order) for order in permutations(names)] if len(names) > 1 else []
+    for one in (*names, *together):
+        result = result | own_values(one, env_id, preset)
     return result
+
+
+def sets_with_values() -> dict[str, tuple[str, ...]]:
+    """Task set -> its presets, in the order of the core's file, also where an extra is not installed."""
+    document = _document("no-sharing")
+    return {id: tuple(preset for preset in PRESETS if preset in document[id]) for id in document}
 
 
 def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any, str]]:
