@@ -212,6 +212,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         checks.refuse_pointless_behavior(self.behavior, self.actor.network)
         self._setup_temperature()
         self._convert_train_freq()
+        if self.regularizer is not None:
+            self.regularizer.bind(self.n_tasks)
         for hook in self.hooks:
             hook.bind(self)
 
@@ -297,7 +299,10 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             assert isinstance(self.target_entropy, float)
             loss_temperature = temperature_loss(self.log_ent_coef, log_prob, self.target_entropy, weights)
             self.ent_coef_optimizer.zero_grad()
-            loss_temperature.sum().backward()
+            # A temperature of all tasks belongs to one learner, whose loss is the mean over all transitions.
+            learners = "mean" if self.temperatures == "shared" else "sum"
+            shares = TASK_WEIGHTS[learners](batch.task_counts(), temperature)
+            (shares * loss_temperature).sum().backward()
             self.ent_coef_optimizer.step()
 
         loss_critic = critic_loss(self.critic(batch.observation_actions), target, weights)

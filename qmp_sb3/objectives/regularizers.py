@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,8 +11,19 @@ import torch as th
 from qmp_sb3.policies import MultiTaskActor
 from qmp_sb3.replay import Batch
 
-Regularizer = Callable[[MultiTaskActor, Batch], th.Tensor]
-"""A function of the actor and a batch, giving ``(tasks,)``."""
+
+class Regularizer(ABC):
+    """A term of each task's actor loss."""
+
+    def bind(self, n_tasks: int) -> None:
+        """Check that the term suits a number of tasks; called when the model is built.
+
+        :raises ValueError: if it does not
+        """
+
+    @abstractmethod
+    def __call__(self, actor: MultiTaskActor, batch: Batch) -> th.Tensor:
+        """``(tasks,)``"""
 
 
 def gaussian_kl(mean_p: th.Tensor, log_std_p: th.Tensor, mean_q: th.Tensor, log_std_q: th.Tensor) -> th.Tensor:
@@ -21,7 +33,7 @@ def gaussian_kl(mean_p: th.Tensor, log_std_p: th.Tensor, mean_q: th.Tensor, log_
     return 0.5 * (ratio.exp() + distance - 1.0 - ratio)
 
 
-class DivideAndConquer:
+class DivideAndConquer(Regularizer):
     """sum_j beta_ij E_s mean_d KL(pi_j || pi_i) over the other tasks j (Divide and Conquer RL; QMP, appendix E.5).
 
     The states are an equal share of every task's batch, ``batch // tasks`` each, and pi_j is a constant: only pi_i is
@@ -38,8 +50,11 @@ class DivideAndConquer:
     def __repr__(self) -> str:
         return f"dnc({self.beta.tolist()})"
 
+    def bind(self, n_tasks: int) -> None:
+        if self.beta.ndim == 2 and self.beta.shape != (n_tasks, n_tasks):
+            raise ValueError(f"{self!r} has a matrix {self.beta.shape}; {n_tasks} tasks need {(n_tasks, n_tasks)}")
+
     def __call__(self, actor: MultiTaskActor, batch: Batch) -> th.Tensor:
-        """``(tasks,)``"""
         tasks = actor.n_tasks
         share = max(1, batch.observations.shape[1] // tasks)
         states = batch.observations[:, :share].flatten(0, 1)
