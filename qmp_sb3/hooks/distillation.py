@@ -49,8 +49,9 @@ class Distill(Hook):
             self._optimizer = th.optim.Adam(self._center.parameters(), lr=model.lr_schedule(1.0))
 
     def after_updates(self, model: MultiTaskSAC) -> None:
-        if model.num_timesteps // self.steps > self.done:
-            self.done = model.num_timesteps // self.steps
+        periods = model.num_timesteps // self.steps
+        due, self.done = periods > self.done, periods  # fewer where the steps are counted anew
+        if due:
             self.distill(model)
 
     def distill(self, model: MultiTaskSAC) -> None:
@@ -63,7 +64,8 @@ class Distill(Hook):
             inputs, actions = batch.observations.flatten(0, 1), batch.actions.flatten(0, 1)
             mean, log_std = split_parameters(self._center(inputs[None])[0, 0])
             log_prob = squashed_log_prob(mean, log_std, actions)
-            loss = -log_prob.mean() if batch.weights is None else -(batch.weights.flatten() * log_prob).sum()
+            weights = th.ones_like(log_prob) if batch.weights is None else batch.weights.flatten()
+            loss = -(weights * log_prob).sum() / weights.sum()
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
