@@ -210,6 +210,14 @@ def _refuse_void(name: str, rows: Sequence[Method]) -> None:
     names = [row.name for row in rows]
     if len(set(names)) < len(names) or "no-sharing" in names:
         raise ValueError(f"method {name!r}: no-sharing and repeated names add nothing; leave them out")
+    for row in rows:
+        others = [one for one in rows if one is not row and row.parts.items() <= one.parts.items()]
+        if others:
+            raise ValueError(f"method {name!r}: {others[0].name} contains {row.name}; leave {row.name} out")
+    if "fully-shared" in names and any("regularizer" in row.parts for row in rows):
+        raise ValueError(
+            f"method {name!r}: with fully-shared all tasks have the same policy; there are no others to draw it to"
+        )
     behaviors = [one for one in names if one in _BEHAVIORS]
     if "fully-shared" in names and behaviors:
         raise ValueError(
@@ -230,12 +238,20 @@ def _document(name: str) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
 
 
-def own_values(name: str, env_id: str, preset: str) -> dict[str, list]:
-    """``argument -> [value, source]`` of a method's own file: its base's, those for any id, then those of this id."""
-    document = _document(name)
-    base, of_id = document.get("base"), document.get(env_id, {})
-    inherited = own_values(base, env_id, preset) if base else {}
-    result = {argument: [value, f"as {base}: {source}"] for argument, (value, source) in inherited.items()}
+def base(name: str) -> str | None:
+    """The method whose file a method's own file starts from, if it is not only the core."""
+    return _document(name).get("base")
+
+
+def own_values(name: str, env_id: str, preset: str, inherit: bool = True) -> dict[str, list]:
+    """``argument -> [value, source]`` of a method's own file: those for any id, then those of this id.
+
+    :param inherit: before them, those of the file's base
+    """
+    document, start = _document(name), base(name) if inherit else None
+    of_id = document.get(env_id, {})
+    inherited = own_values(start, env_id, preset) if start else {}
+    result = {argument: [value, f"as {start}: {source}"] for argument, (value, source) in inherited.items()}
     return result | document.get("any", {}) | of_id.get("any", {}) | of_id.get(preset, {})
 
 

@@ -1,6 +1,6 @@
 """The tables of the documentation that come from the registries: ``python -m qmp_sb3.experiments.readme FILE...``.
 
-A table stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; a test fails where one is stale.
+A table stands between ``<!-- generated: NAME ARGUMENT... -->`` and ``<!-- end -->``; a test fails where one is stale.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qmp_sb3 import presets
-from qmp_sb3.experiments import catalog
+from qmp_sb3.experiments import catalog, method_pages
 from qmp_sb3.experiments.run_directory import write_text
 
-PLACE = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- generated: (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def task_sets() -> str:
@@ -40,7 +40,25 @@ def methods() -> str:
     return markdown(("method", "what it is", "from"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"task-sets": task_sets, "tasks": tasks, "methods": methods}
+def _table(make: Callable[..., Sequence[Sequence[str]]]) -> Callable[..., str]:
+    def table(*arguments: str) -> str:
+        heading, *rows = make(*arguments)
+        return markdown(heading, rows)
+
+    return table
+
+
+#: name of a place -> function of its arguments
+TABLES: dict[str, Callable[..., str]] = {
+    "task-sets": task_sets,
+    "tasks": tasks,
+    "methods": methods,
+    "method-table": _table(method_pages.method_table),
+    "parts": _table(method_pages.parts),
+    "parameters": _table(method_pages.parameters),
+    "steps": _table(method_pages.steps),
+    "can-i-use": _table(method_pages.can_i_use),
+}
 
 
 def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -51,7 +69,7 @@ def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def rewrite(text: str) -> str:
     """The text with every generated table as it should be."""
-    return PLACE.sub(lambda place: place[1] + TABLES[place[2]]() + place[3], text)
+    return PLACE.sub(lambda place: place[1] + TABLES[place[2]](*place[3].split()) + place[4], text)
 
 
 def main() -> None:
