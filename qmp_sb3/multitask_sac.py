@@ -220,6 +220,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
         slots = super()._checked_slots(env)
         self.sharing.bind(slots.task_set, self.n_steps)
+        if self.sharing.columns():
+            slots.batched()  # refuses environments that do not keep them
         return slots
 
     def _replay_settings(self) -> dict[str, Any]:

@@ -36,15 +36,21 @@ class TaskSlots:
             return self.fixed
         return np.array([info.get("task_id", 0) for info in self.env.reset_infos], dtype=np.int64)
 
-    def columns(self) -> Mapping[str, np.ndarray]:
-        """The task set's ``relabel_columns`` of the step just made, ``(slots, ...)`` each.
+    def batched(self) -> BatchedTaskSetEnv:
+        """The environment that keeps the columns of its steps.
 
-        :raises ValueError: if the environment is not one that keeps them
+        :raises ValueError: if this is another one
         """
-        envs = getattr(self.env, "envs", None)
-        if not isinstance(getattr(envs, "unwrapped", None), BatchedTaskSetEnv):
+        envs = getattr(getattr(self.env, "envs", None), "unwrapped", None)
+        if not isinstance(envs, BatchedTaskSetEnv):
             raise ValueError("transitions can be rewarded anew only from gym.make_vec or an id of the suite")
-        return envs.unwrapped.last_outcome.columns  # type: ignore[union-attr]
+        return envs
+
+    def columns(self) -> Mapping[str, np.ndarray]:
+        """The task set's ``relabel_columns`` of the step just made, ``(slots, ...)`` each."""
+        outcome = self.batched().last_outcome
+        assert outcome is not None, "there was no step yet"
+        return outcome.columns
 
     @classmethod
     def of(cls, env: VecEnv) -> TaskSlots:

@@ -162,7 +162,9 @@ def test_a_hook_is_saved_with_what_it_remembers(tmp_path):
     for key, state in one._optimizer.state_dict()["state"].items():
         for name, value in state.items():
             assert th.equal(value, other._optimizer.state_dict()["state"][key][name])
-    assert all(p is q for p, q in zip(other._center.parameters(), other._optimizer.param_groups[0]["params"], strict=True))
+    assert all(
+        p is q for p, q in zip(other._center.parameters(), other._optimizer.param_groups[0]["params"], strict=True)
+    )
 
 
 def test_models_do_not_share_a_hook():
