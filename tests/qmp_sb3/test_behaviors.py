@@ -26,14 +26,16 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
 
 TASKS, OBS, ACT = 4, 3, 2
+MIXED = [("multihead", "independent"), ("independent", "decaf"), ("onehot", "shared")]  # families of actor and critic
 
 
-def make_policy(seed: int = 0) -> MultiTaskPolicy:
+def make_policy(seed: int = 0, networks: str | dict[str, str] = "independent") -> MultiTaskPolicy:
     return MultiTaskPolicy(
         spaces.Box(-1, 1, (OBS,)),
         spaces.Box(-1, 1, (ACT,)),
         lambda _: 1e-3,
         n_tasks=TASKS,
+        networks=networks,
         net_arch=[16],
         generator=th.Generator().manual_seed(seed),
     )
@@ -99,6 +101,34 @@ def test_q_score_equals_a_loop_over_slots_and_candidates(tasks, critic, reduce):
     proposals = make_proposals(tasks=tasks)
     scores = QScore(critic=critic)(proposals).detach().numpy()
     np.testing.assert_allclose(scores, looped_q(proposals, reduce), atol=1e-6)
+
+
+@pytest.mark.parametrize("tasks", [None, np.array([2, 2, 0, 3, 1, 2]), np.array([3, 3, 3])], ids=str)
+@pytest.mark.parametrize(
+    "networks",
+    ["independent", "multihead", "onehot", *({"actor": a, "critic": c} for a, c in MIXED)],
+    ids=lambda networks: networks if isinstance(networks, str) else "-".join(networks.values()),
+)
+def test_the_q_switch_asks_every_family_as_one_slot_and_candidate_would(networks, tasks):
+    """Each pair of a state and an action is scored by the slot's own critic: nothing is misaligned (X7)."""
+    policy = make_policy(networks=networks)
+    proposals = make_proposals(tasks=tasks, policy=policy)
+    expected = np.zeros((len(proposals.features), TASKS))
+    with th.no_grad():
+        for slot, candidate in np.ndindex(*expected.shape):
+            state, task = proposals.features[slot][None, None], th.tensor([proposals.tasks[slot]])
+            action = th.tanh(policy.actor(state, th.tensor([candidate]))[0])
+            expected[slot, candidate] = policy.critic(th.cat([state, action], dim=-1), task)[0].item()
+        scores = QScore()(proposals).numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert np.ptp(expected, axis=1).min() > 1e-4, "the candidates differ"
+    chosen = started(Argmax(QScore()), len(scores))(proposals)
+    np.testing.assert_array_equal(chosen, expected.argmax(axis=1))
+    assert (expected[np.arange(len(chosen)), chosen] >= expected[np.arange(len(chosen)), proposals.tasks]).all()
+    with th.no_grad():  # and the chosen candidate's policy acts
+        means = policy.actor.every(proposals.features)[0].tanh()
+        acted = proposals.act(chosen, deterministic=True)
+    th.testing.assert_close(acted, means[chosen, np.arange(len(chosen))])
 
 
 def test_argmax_picks_the_looped_argmax_and_never_less_than_the_own_policy():
