@@ -53,7 +53,8 @@ PARTS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
     "hooks": ("hooks", "what else happens between updates?", ", ".join),
 }
 
-_WORDS: dict[str, Mapping[str, Any]] = {
+#: argument -> its words
+WORDS: dict[str, Mapping[str, Any]] = {
     "networks": NETWORKS,
     "replay": ALLOCATIONS,
     "sharing": SHARING,
@@ -110,7 +111,7 @@ def _modules(argument: str, value: str) -> list[str]:
             found.append(type(behavior).__module__)
             behavior = getattr(behavior, "inner", getattr(behavior, "score", None))
         return found
-    words = _WORDS.get(argument, {})
+    words = WORDS.get(argument, {})
     word = value.partition("(")[0]
     return [words[word].__module__] if word in words else [MultiTaskSAC.__module__]
 
@@ -131,8 +132,17 @@ def parameters(*names: str) -> list[tuple[str, ...]]:
         for (argument, value, source), found in sorted(places.items(), key=lambda one: one[0][0]):
             where = "every task set" if found == everywhere else _places(found)
             lines.append((f"`{name}`", f"`{argument}`", f"`{value}`", where, source))
-        if base is not None:
-            lines.append((f"`{name}`", "all others", "", "every task set", f"those of [`{base}`]({base}.md)"))
+        if base is not None or not places:
+            others = base or "no-sharing"
+            lines.append(
+                (
+                    f"`{name}`",
+                    "all others" if places else "all",
+                    "",
+                    "every task set",
+                    f"those of [`{others}`]({others}.md)",
+                )
+            )
     return lines
 
 
