@@ -1,12 +1,13 @@
 """The table of the Reacher benchmark, on results made by hand, and the command on a few steps."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper.reacher import Curves, summary, table
+from benchmarks.paper.reacher import Curves, minutes, summary, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,12 +46,39 @@ def test_the_table_names_every_seed_and_leaves_unfinished_runs_out(tmp_path):
     solved = {"one": [1, 1, 1], "two": [0, 0, 0], "three": [1]}
     runs = [written(tmp_path / name, values) for name, values in solved.items()]
     line = table({"qmp": runs}, 300).splitlines()[-1]
-    assert line == "| qmp | 2 | **0.90** | 1.00 0.80 | 0.00 | 0.33 | 1 of 2 |"
+    assert line == "| qmp | 2 | **0.90** | 1.00 0.80 | 0.00 | 0.33 | 1 of 2 |  |"
+
+
+def test_the_time_is_that_of_the_tables_steps(tmp_path):
+    for name, seconds in {"one": 600, "two": 900}.items():
+        written(tmp_path / name, [1, 1, 1, 1])
+        (tmp_path / name / "result.json").write_text(json.dumps({"seconds": seconds, "steps": 400}))
+    runs = [Curves.read(tmp_path / name) for name in ("one", "two")]
+    assert minutes(runs, 200) == "5.0 to 7.5" and minutes(runs[:1], 400) == "10.0"
+    assert table({"parameters+qmp": runs}, 200).endswith("| 2 of 2 | 5.0 to 7.5 |")
 
 
 def test_the_command(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.paper.reacher", "--methods", "no-sharing", "--seeds", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.paper.reacher",
+        "--methods",
+        "no-sharing",
+        "parameters+qmp",
+        "--seeds",
+        "0",
+    ]
     options = ["--steps", "1000", "--jobs", "1", "--out", str(tmp_path / "runs")]
     result = subprocess.run(command + options, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "| no-sharing | 1 |" in result.stdout
-    assert (tmp_path / "runs" / "no-sharing-0" / "result.json").exists()
+    for method in ("no-sharing", "parameters+qmp"):
+        [line] = [line for line in result.stdout.splitlines() if line.startswith(f"| {method} | 1 |")]
+        assert float(line.split(" | ")[-1].rstrip(" |")) >= 0.0, "the minutes"
+        assert (tmp_path / "runs" / f"{method}-0" / "result.json").exists()
+
+
+def test_a_wrong_method_is_said_before_anything_runs(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.paper.reacher", "--methods", "qmp", "parameters+pqm"]
+    result = subprocess.run([*command, "--out", str(tmp_path / "runs")], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2 and "did you mean 'qmp'" in result.stderr
+    assert not (tmp_path / "runs").exists()

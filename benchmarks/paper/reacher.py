@@ -1,8 +1,8 @@
-"""The Multistage Reacher of the paper's section 6: what does behavior sharing gain over separate learners?
+"""The Multistage Reacher of the paper's sections 6 and 7: what does sharing gain over separate learners?
 
 ``python -m benchmarks.paper.reacher`` trains every method with every seed, two runs at a time with one thread each, and
 prints a table. Runs go on where they were interrupted, and finished ones are only read. Fifteen runs of 300,000 steps
-take an hour or more on two cores.
+take an hour or more on two cores. ``--methods parameters parameters+qmp data`` takes any names, joined ones too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from qmp_sb3 import presets
 from qmp_sb3.experiments.run import run
+from qmp_sb3.experiments.run_directory import RunDirectory
 from qmp_sb3.experiments.run_spec import RunSpec
 
 ID = "QMP/MultistageReacher-v0"
@@ -31,18 +33,21 @@ MEASURES = {"success_any": "successes_any", "success_all": "successes", "subgoal
 
 @dataclass(frozen=True)
 class Curves:
-    """One run: ``steps (evaluations,)`` and per measure ``(evaluations, tasks)``."""
+    """One run: ``steps (evaluations,)``, per measure ``(evaluations, tasks)``, and seconds of training per step."""
 
     steps: np.ndarray
     values: Mapping[str, np.ndarray]
+    pace: float = float("nan")
 
     @classmethod
     def read(cls, path: Path) -> Curves:
-        """From a run directory's ``evaluations.npz``."""
+        """From a run directory's ``evaluations.npz`` and, if it is finished, ``result.json``."""
+        result = RunDirectory(path).result() or {"seconds": float("nan"), "steps": 1}
         with np.load(path / "evaluations.npz") as saved:
             tasks = len(saved["task_names"])
             by_task = {name: saved[key].reshape(len(saved[key]), tasks, -1) for name, key in MEASURES.items()}
-            return cls(saved["timesteps"], {name: episodes.mean(axis=2) for name, episodes in by_task.items()})
+            values = {name: episodes.mean(axis=2) for name, episodes in by_task.items()}
+            return cls(saved["timesteps"], values, result["seconds"] / result["steps"])
 
     def at(self, measure: str, steps: int) -> np.ndarray:
         """Mean of the last three evaluations up to ``steps``, ``(tasks,)``; NaN if the run is not there yet."""
@@ -61,10 +66,11 @@ def summary(runs: Iterable[Curves], steps: int) -> dict[str, np.ndarray]:
 
 
 def table(by_method: Mapping[str, list[Curves]], steps: int) -> str:
-    """A markdown table: mean over seeds, and the seeds' own values of the published measure."""
+    """A markdown table: mean over seeds, the seeds' own values of the published measure, and the time to get there."""
     lines = [
-        f"| at {steps:,} steps | seeds | published (any) | each seed | strict (all) | subgoals | sparse task solved |",
-        "|---|---|---|---|---|---|---|",
+        f"| at {steps:,} steps | seeds | published (any) | each seed | strict (all) | subgoals | sparse task solved "
+        "| minutes of a run |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method, runs in by_method.items():
         there = [one for one in runs if one.steps[-1] >= steps]
@@ -75,9 +81,19 @@ def table(by_method: Mapping[str, list[Curves]], steps: int) -> str:
         means = {name: value.mean() for name, value in values.items()}
         lines.append(
             f"| {method} | {len(there)} | **{means['success_any']:.2f}** | {each} | {means['success_all']:.2f} "
-            f"| {means['subgoals']:.2f} | {values['sparse solved'].sum():.0f} of {len(there)} |"
+            f"| {means['subgoals']:.2f} | {values['sparse solved'].sum():.0f} of {len(there)} "
+            f"| {minutes(there, steps)} |"
         )
     return "\n".join(lines)
+
+
+def minutes(runs: Iterable[Curves], steps: int) -> str:
+    """Wall time of ``steps`` steps with their evaluations: the least and the most of the finished runs."""
+    times = np.array([one.pace for one in runs if not np.isnan(one.pace)]) * steps / 60
+    if len(times) == 0:
+        return ""
+    least, most = (f"{value:.1f}" for value in (times.min(), times.max()))
+    return least if least == most else f"{least} to {most}"
 
 
 def train(method: str, seed: int, steps: int, folder: Path) -> Path:
@@ -95,6 +111,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/paper-reacher"))
     options = parser.parse_args()
+    try:
+        for method in options.methods:
+            presets.method(method)
+    except ValueError as error:
+        parser.error(str(error))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         started = {
