@@ -8,14 +8,17 @@ import torch as th
 
 from benchmarks import every_set
 from benchmarks.paper import point2d
-from benchmarks.speed import ratios, workloads
+from benchmarks.speed import methods, ratios, workloads
 from benchmarks.speed.test_speed import VARIANTS
+from qmp_sb3 import make_multitask_vec_env, presets
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     for name, value in {"STORED": 64, "HIDDEN": [8, 8], "UPDATES": 1}.items():
         monkeypatch.setattr(workloads, name, value)
+    for name, value in {"STORED": 40, "HIDDEN": [8, 8], "BATCH": 8, "UPDATES": 1}.items():
+        monkeypatch.setattr(methods, name, value)
 
 
 @pytest.mark.parametrize("name", workloads.GROUPS)
@@ -23,6 +26,33 @@ def test_every_variant_runs_and_gets_a_row(name):
     rows = ratios.table(rounds=1, round_seconds=0.0, names=(name,)).splitlines()[2:]
     assert [row.split(" | ")[1] for row in rows] == list(VARIANTS[name])
     assert rows[0].endswith("|  |  |") and all(float(row.split(" | ")[-1].rstrip(" |")) > 0 for row in rows[1:])
+
+
+def test_every_method_gets_its_cost():
+    assert set(presets.methods()) == {methods.BASE, *methods.names()} - set(methods.EXTRA)
+    heading, _, base, *rows = methods.table(tasks=(2, 3), rounds=1, round_seconds=0.0).splitlines()
+    assert heading == "| method | update, 2 tasks | update, 3 tasks | action, 2 tasks | action, 3 tasks |"
+    assert base.startswith("| `no-sharing` |") and base.count(" ms |") == 4
+    assert [row.split("`")[1] for row in rows] == list(methods.names())
+    for row in rows:
+        updates, actions = np.array_split(row.strip("| ").split(" | ")[1:], 2)
+        behaves_only = set(presets.method(row.split("`")[1]).parts) == {"behavior"}
+        assert all(cell == "same" if behaves_only else float(cell) > 0 for cell in updates)
+        assert all(float(cell) > 0 for cell in actions)
+
+
+def test_a_methods_cost_is_that_of_its_own_parts():
+    """Both models of a comparison have data of all tasks, and the one has the method's parts."""
+    env = make_multitask_vec_env(methods.ID, num_tasks=3)
+    base, other = (methods.model(name, env) for name in (methods.BASE, "cds+qmp"))
+    assert (base.replay_buffer.sizes == 40).all() and (other.replay_buffer.sizes == 40).all()
+    assert repr(other.sharing) == "cds(0.8)" and repr(other.behavior) == "argmax(q)"
+    groups = methods.pairs("cds+qmp", base, other)
+    for group in groups.values():
+        assert list(group) == ["cds+qmp", methods.BASE]
+    before = base._n_updates, other._n_updates
+    groups["update"]["cds+qmp"]()
+    assert (base._n_updates, other._n_updates) == (before[0], before[1] + 1)
 
 
 def test_the_looped_switches_agree():
