@@ -30,16 +30,29 @@ def transition(rng, n_envs, done=False, truncated=False):
     return obs, next_obs, rng.uniform(-1, 1, (n_envs, ACT)), rng.normal(size=n_envs), done, infos
 
 
-@pytest.mark.parametrize("tasks", [[0, 1, 2], [0, 1, 2, 0, 1, 2], [2, 2, 0], [1, 1, 1, 1]])
-def test_layout_there_and_back(tasks):
-    layout = TaskLayout(np.array(tasks), 3)
+@pytest.mark.parametrize("n_tasks", [3, 20])
+@pytest.mark.parametrize("tasks", [[0, 1, 2], [0, 1, 2, 0, 1, 2], [2, 2, 0], [1, 1, 1, 1], [1] * 50])
+def test_layout_there_and_back(tasks, n_tasks):
+    layout = TaskLayout(np.array(tasks), n_tasks)
     rows = th.arange(len(tasks) * 2.0).view(-1, 2)
     blocks = layout.to_tasks(rows)
     th.testing.assert_close(layout.to_rows(blocks), rows)
-    present = range(3) if layout.present is None else layout.present.tolist()
+    present = range(n_tasks) if layout.present is None else layout.present.tolist()
     for block, task in zip(blocks, present, strict=True):
         mine = rows[np.array(tasks) == task]
         th.testing.assert_close(block[: len(mine)], mine)
+
+
+def test_layout_leaves_tasks_out_where_that_is_cheaper():
+    """A copy of some tasks' weights costs as much as a few rows."""
+    for tasks, n_tasks, present in (
+        ([0, 2, 2, 4, 0], 5, None),
+        ([1] * 50, 5, [1]),
+        ([3], 50, [3]),
+        ([0, 3] * 9, 9, [0, 3]),
+    ):
+        layout = TaskLayout(np.array(tasks), n_tasks)
+        assert (layout.present is None) if present is None else (layout.present.tolist() == present), tasks
 
 
 def test_rows_are_stored_as_given_and_sb3s_arrays_are_views_of_the_table():
