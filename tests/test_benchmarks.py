@@ -34,6 +34,9 @@ def test_every_method_gets_its_cost():
     assert heading == "| method | update, 2 tasks | update, 3 tasks | action, 2 tasks | action, 3 tasks |"
     assert base.startswith("| `no-sharing` |") and base.count(" ms |") == 4
     assert [row.split("`")[1] for row in rows] == list(methods.names())
+    assert methods.table((2,), ["qmp"], 1, 0.0).splitlines()[2].count(" ms |") == 2, (
+        "though qmp has no update of its own"
+    )
     for row in rows:
         updates, actions = np.array_split(row.strip("| ").split(" | ")[1:], 2)
         behaves_only = set(presets.method(row.split("`")[1]).parts) == {"behavior"}

@@ -105,8 +105,11 @@ def costs(
             medians = {one: float(np.median(values)) for one, values in rounds_of.items()}
             seconds[kind].append(medians[BASE])
             multiples[name][kind] = medians[name] / medians[BASE]
+    for kind in (kind for kind, values in seconds.items() if not values):  # no method changes it
+        alone = interleaved({BASE: lambda work=KINDS[kind]: work(base)}, rounds, round_seconds, clock)  # type: ignore[misc]
+        seconds[kind].append(float(np.median(alone[BASE])))
     calls = {"update": UPDATES, "action": 1}
-    return {kind: float(np.median(values)) / calls[kind] for kind, values in seconds.items() if values}, multiples
+    return {kind: float(np.median(values)) / calls[kind] for kind, values in seconds.items()}, multiples
 
 
 def table(
@@ -124,16 +127,12 @@ def table(
     lines = [
         "| method | " + " | ".join(f"{kind}, {count} tasks" for kind, count in columns) + " |",
         "|---" * (1 + len(columns)) + "|",
-        f"| `{BASE}` | " + " | ".join(_milliseconds(measured[count][0].get(kind)) for kind, count in columns) + " |",
+        f"| `{BASE}` | " + " | ".join(f"{1e3 * measured[count][0][kind]:.3g} ms" for kind, count in columns) + " |",
     ]
     for name in methods:
         cells = [measured[count][1][name].get(kind) for kind, count in columns]
         lines.append(f"| `{name}` | " + " | ".join("same" if cell is None else f"{cell:.2f}" for cell in cells) + " |")
     return "\n".join(lines)
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1e3 * seconds:.3g} ms"
 
 
 def main() -> None:
