@@ -1,0 +1,49 @@
+"""Compiled models of Meta-World's scenes: one that only simulates, and one that can be drawn."""
+
+from __future__ import annotations
+
+import mujoco
+
+
+def scene_model(source: str) -> mujoco.MjModel:
+    """The whole model of a scene, with everything that is only seen.
+
+    :param source: path of an MJCF file, or the MJCF itself
+    """
+    return _parse(source).compile()
+
+
+def physics_model(source: str) -> mujoco.MjModel:
+    """The same scene without what is only seen: it steps to the same bits, from a tenth of the memory.
+
+    Bodies, joints and sites stay as they are. Geoms go where they neither collide, nor have a name (rewards
+    read named ones), nor weigh on their body's inertia; meshes, textures and materials go with the last geom
+    that needed them.
+
+    :param source: path of an MJCF file, or the MJCF itself
+    """
+    spec = _parse(source)
+    low, high = spec.compiler.inertiagrouprange
+    for body in spec.bodies:
+        for geom in body.geoms:
+            weighs = low <= geom.group <= high and not body.explicitinertial
+            collides = geom.contype or geom.conaffinity
+            if not (collides or geom.name or weighs):
+                geom.delete()
+            else:
+                geom.material = ""
+    for site in spec.sites:
+        site.material = ""
+    used = {geom.meshname for geom in spec.geoms}
+    for mesh in spec.meshes:
+        if mesh.name not in used:
+            mesh.delete()
+    for unused in (*spec.materials, *spec.textures, *spec.skins):
+        unused.delete()
+    return spec.compile()
+
+
+def _parse(source: str) -> mujoco.MjSpec:
+    if source.lstrip().startswith("<"):
+        return mujoco.MjSpec.from_string(source)
+    return mujoco.MjSpec.from_file(source)
