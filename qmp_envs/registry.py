@@ -57,6 +57,14 @@ ENTRIES: dict[str, Entry] = {
             reward="exp(-distance), this project's choice",
         ),
         Entry(
+            id="QMP/Kitchen-v0",
+            task_set="qmp_envs.kitchen:Kitchen",
+            horizon=140,
+            summary="a Franka arm opens, closes and switches things in a kitchen (10 tasks; extra: robotics)",
+            reward="released code of QMP, dense, with its bonus for success",
+            costly=True,
+        ),
+        Entry(
             id="QMP/MetaWorldCDS-v0",
             task_set="qmp_envs.metaworld_cds:MetaWorldCDS",
             horizon=500,

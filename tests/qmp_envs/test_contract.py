@@ -24,6 +24,7 @@ CONSTANT: dict[str, dict[int, str]] = {
         13: "stage 1: as above",
         14: "stage 2: as above",
     },
+    "QMP/Kitchen-v0": dict.fromkeys(range(30, 60), "goal: constant in a task, and zero where no task has one"),
     "QMP/MetaWorldCDS-v0": {
         6: "height of the drawer's handle: it slides",
         **dict.fromkeys(range(7, 11), "rotation of the drawer: as above"),
