@@ -43,6 +43,13 @@ ENTRIES: dict[str, Entry] = {
             reward="released code of QMP",
         ),
         Entry(
+            id="QMP/Walker2D-v0",
+            task_set="qmp_envs.walker:Walker2D",
+            horizon=1000,
+            summary="a walker on two legs goes forward, goes backward, balances, or crawls below a ceiling",
+            reward="released code of QMP; no pushes",
+        ),
+        Entry(
             id="QMP/Maze-v0",
             task_set="qmp_envs.maze:Maze",
             horizon=600,

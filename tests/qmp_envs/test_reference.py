@@ -9,8 +9,11 @@ import pytest
 
 DATA = Path(__file__).parents[1] / "data"
 FILES = sorted(DATA.glob("*.npz"))
-ID = {"reacher": "QMP/MultistageReacher-v0", "maze": "QMP/Maze-v0"}
-OPTIONS: dict[str, dict[str, Any]] = {"maze_t0_goal_sparse": {"sparse": True}}
+ID = {"reacher": "QMP/MultistageReacher-v0", "walker": "QMP/Walker2D-v0", "maze": "QMP/Maze-v0"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "maze_t0_goal_sparse": {"sparse": True},
+    "walker_t2_stand": {"official_terminal": True},
+}
 
 STATE_TOLERANCE = 1e-9  # rad, m and their rates
 REWARD_TOLERANCE = 1e-8
@@ -51,4 +54,4 @@ def test_trajectory(file):
 
 def test_all_files_are_there():
     families = [file.stem.split("_")[0] for file in FILES]
-    assert {family: families.count(family) for family in ID} == {"reacher": 8, "maze": 12}
+    assert {family: families.count(family) for family in ID} == {"reacher": 8, "walker": 10, "maze": 12}
