@@ -62,17 +62,22 @@ class Wanted(NamedTuple):
 
 
 class Judgment(NamedTuple):
-    """What a task says about a step; every array is ``(batch,)``, the last five are Meta-World's info."""
+    """What a task says about a step; every array is ``(batch,)``."""
 
     hand: np.ndarray  # the part of the reward that the hand's place earns
     object: np.ndarray  # the part that the object's place earns
     reward: np.ndarray
     success: np.ndarray  # bool
+    # Meta-World's info under its own names, and with its own values where a task leaves one out.
     near_object: np.ndarray
     grasp_success: np.ndarray
     grasp_reward: np.ndarray
     in_place_reward: np.ndarray
     obj_to_target: np.ndarray
+
+
+INFO = ("near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target")
+"""The numbers of a judgment that info shows under these names."""
 
 
 def door_open(now: Measured, wanted: Wanted) -> Judgment:

@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium import spaces
 
 from qmp_envs.cds_physics import CdsPhysics, Start
-from qmp_envs.cds_rewards import JUDGES, Judgment, Measured, Wanted
-from qmp_envs.cds_scene import FRAME_SKIP, compile_physics, compile_scene, settle
+from qmp_envs.cds_rewards import INFO, JUDGES, Judgment, Measured, Wanted
+from qmp_envs.cds_scene import FRAME_SKIP, drawn_scene, settle, simulated_scene
 from qmp_envs.physics import Physics, State
 from qmp_envs.task_set import Outcome, TaskSet, closest, one_model
 
@@ -63,7 +63,8 @@ class MetaWorldCDS(TaskSet):
     that of the paper on Conservative Data Sharing, which put these tasks into one scene.
 
     The scene is put together from the files of the installed `metaworld` package (`pip install
-    "qmp-suite[metaworld]"`); of its Python code nothing runs.
+    "qmp-suite[metaworld]"`); of its Python code nothing runs. Of its cameras, the four `corner` ones see
+    everything upside down.
 
     ## Action space
     `Box(-1, 1, (4,), float32)`. Actions outside are clipped.
@@ -167,7 +168,7 @@ class MetaWorldCDS(TaskSet):
     horizon = 500
     frame_skip = FRAME_SKIP
     dt = 0.0125
-    cameras = ("corner2", "corner", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
+    cameras = ("overview", "topview", "behindGripper", "gripperPOV", "corner", "corner2", "corner3", "corner4")
     start_names = ("random_vector",)
     relabel_columns = {
         "hand": (3,),
@@ -197,7 +198,7 @@ class MetaWorldCDS(TaskSet):
         self.terminate_on_success = terminate_on_success
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (21,), np.float64)
-        model = compile_physics()
+        model = simulated_scene()
         self.models, self.model_of_task = one_model(model, len(TASKS))
 
         # One row per task.
@@ -309,8 +310,7 @@ class MetaWorldCDS(TaskSet):
                 "success": scale * (said.reward - said.hand - said.object),
             },
             columns=measured._asdict(),
-            measures={"unscaled_reward": said.reward}
-            | {name: getattr(said, name) for name in Judgment._fields[4:]},
+            measures={"unscaled_reward": said.reward} | {name: getattr(said, name) for name in INFO},
         )
         return outcome, CdsMemory(solved)
 
@@ -372,7 +372,7 @@ class MetaWorldCDS(TaskSet):
     # ---- drawing -------------------------------------------------------------------------------------------
 
     def scene(self, index: int) -> mujoco.MjModel:
-        return compile_scene()
+        return drawn_scene()
 
     def pose(self, data: mujoco.MjData, state: State, memory: CdsMemory, task_id: int) -> None:
         data.qpos[:] = state.qpos
