@@ -9,7 +9,13 @@ import pytest
 
 DATA = Path(__file__).parents[1] / "data"
 FILES = sorted(DATA.glob("*.npz"))
-ID = {"reacher": "QMP/MultistageReacher-v0", "walker": "QMP/Walker2D-v0", "maze": "QMP/Maze-v0"}
+ID = {
+    "reacher": "QMP/MultistageReacher-v0",
+    "walker": "QMP/Walker2D-v0",
+    "maze": "QMP/Maze-v0",
+    "cds": "QMP/MetaWorldCDS-v0",
+}
+COUNT = {"reacher": 8, "walker": 10, "maze": 12, "cds": 4}
 OPTIONS: dict[str, dict[str, Any]] = {
     "maze_t0_goal_sparse": {"sparse": True},
     "walker_t2_stand": {"official_terminal": True},
@@ -27,7 +33,7 @@ def test_trajectory(file):
     env = gym.make(
         id, task=int(recorded["task"]), disable_env_checker=True, **OPTIONS.get(file.stem, {})
     ).unwrapped
-    start = {"qpos": recorded["start_qpos"], "qvel": recorded["start_qvel"]}
+    start = {name: recorded[f"start_{name}"] for name in env.task_set.start_names}
     observation, _ = env.reset(seed=0, options=start)
     np.testing.assert_allclose(
         observation, recorded["first_observation"], rtol=OBSERVATION_TOLERANCE, atol=1e-7
@@ -54,4 +60,4 @@ def test_trajectory(file):
 
 def test_all_files_are_there():
     families = [file.stem.split("_")[0] for file in FILES]
-    assert {family: families.count(family) for family in ID} == {"reacher": 8, "walker": 10, "maze": 12}
+    assert {family: families.count(family) for family in ID} == COUNT
