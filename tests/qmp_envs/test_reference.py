@@ -7,6 +7,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+import qmp_envs
+
 DATA = Path(__file__).parents[1] / "data"
 FILES = sorted(DATA.glob("*.npz"))
 ID = {
@@ -61,3 +63,4 @@ def test_trajectory(file):
 def test_all_files_are_there():
     families = [file.stem.split("_")[0] for file in FILES]
     assert {family: families.count(family) for family in ID} == COUNT
+    assert set(ID.values()) <= set(qmp_envs.ids())
