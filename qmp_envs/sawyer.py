@@ -149,6 +149,8 @@ class SawyerPhysics:
     ``mocap_pos`` (3, m), ``body_pos`` and ``site_pos`` (of the model, m) for drawing, ``failed``.
     """
 
+    frame_skip = FRAME_SKIP
+
     def __init__(self, tasks: Sequence[SawyerTask], task_ids: np.ndarray) -> None:
         self.tasks = tuple(tasks)
         self._models: dict[str, mujoco.MjModel] = {}
@@ -159,6 +161,11 @@ class SawyerPhysics:
     @property
     def state(self) -> State:
         return self._moments[0]
+
+    @property
+    def simulators(self) -> list[tuple[mujoco.MjModel, mujoco.MjData]]:
+        """Model and data of every slot."""
+        return [(simulator.model, simulator.data) for simulator in self._running]
 
     def place(self, slots: np.ndarray, task_ids: np.ndarray, *start: np.ndarray) -> None:
         """Start slots afresh from their random vectors ``(len(slots), 6)``."""
@@ -188,6 +195,9 @@ class SawyerPhysics:
             self._advance(slot, action, before, now)
         self._moments = [now, before]
         return now
+
+    def close(self) -> None:
+        """Nothing runs beside the caller."""
 
     def _advance(self, slot: int, action: np.ndarray, before: State, now: State) -> None:
         simulator = self._running[slot]
