@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium import spaces
 
 from qmp_envs.physics import MujocoPhysics, Physics, State
-from qmp_envs.rendering import asset
 from qmp_envs.task_set import Outcome, TaskSet
+from qmp_envs.walker_model import CEILING_GROUP, walker_model
 
 TASK_NAMES = ("forward", "backward", "balance", "crawl")
 # One number per task, in that order.
@@ -36,13 +36,6 @@ X, HEIGHT, PITCH = 0, 1, 2  # coordinates of the torso
 FOOT_JOINTS = (5, 8)
 NUM_COORDINATES, NUM_MOTORS = 9, 6
 WRENCH = 6  # force and torque
-
-# Boxes (half size, position; m) of the crawl task. Several share one place, as in the published scene.
-CEILINGS = (((6.0, 2.0, 0.1), (8.0, 0.0, 1.0)), *((((1.5, 2.0, 0.1), (-10.0, 0.0, 1.0)),) * 2))
-CURBS = ((((0.1, 2.0, 0.2), (-5.0, 0.0, 0.2)),)) * 5
-FLOOR_HALF_LENGTH = 80.0  # m, of the crawl task
-CEILING_GROUP = 1  # geoms of this group must not be touched
-DENSITY = 1000.0  # kg/m^3
 
 
 class WalkerMemory(NamedTuple):
@@ -138,7 +131,7 @@ class Walker2D(TaskSet):
     horizon = 1000
     frame_skip = 4
     dt = 0.008
-    cameras = ("side", "front")
+    cameras = ("side", "behind")
     relabel_columns = {"velocity": (), "pitch": (), "stretch": (), "foot_speed": (), "effort": (), "ceiling": ()}
 
     def __init__(
@@ -152,7 +145,7 @@ class Walker2D(TaskSet):
         self.push_probability = _per_task("push_probability", push_probability, 0.0, 1.0)
         self.push_force = _per_task("push_force", PUSH_FORCE if push_force is None else push_force, 0.0, np.inf)
         self.noise_size = 2 + WRENCH if self.push_probability.any() else 0  # whether, where, what
-        self.models = (_model(legacy_inertia), _model(legacy_inertia, obstacles=True))
+        self.models = (walker_model(legacy_inertia), walker_model(legacy_inertia, obstacles=True))
         self.model_of_task = np.array([0, 0, 0, 1])
         self.action_space = spaces.Box(-1.0, 1.0, (NUM_MOTORS,), np.float32)
         limit = np.repeat([np.inf, MAX_SHOWN_RATE], [NUM_COORDINATES - 1, NUM_COORDINATES]).astype(np.float32)
@@ -279,31 +272,3 @@ def _per_task(name: str, given: float | Sequence[float], low: float, high: float
             f"({', '.join(TASK_NAMES)}), got {given!r}."
         )
     return np.broadcast_to(numbers, len(TASK_NAMES)).copy()
-
-
-def _model(legacy_inertia: bool, obstacles: bool = False) -> mujoco.MjModel:
-    """The walker on a floor, with or without the obstacles of the crawl task."""
-    spec = mujoco.MjSpec.from_file(asset("walker.xml"))
-    if obstacles:
-        spec.geom("floor").size[0] = FLOOR_HALF_LENGTH
-        box = spec.find_default("obstacle")
-        for i, (size, pos) in enumerate(CURBS):
-            spec.worldbody.add_geom(box, name=f"curb_{i}", size=size, pos=pos)
-        for i, (size, pos) in enumerate(CEILINGS):
-            spec.worldbody.add_geom(box, name=f"ceiling_{i}", size=size, pos=pos, group=CEILING_GROUP)
-    model = spec.compile()
-    if legacy_inertia:
-        _set_legacy_inertia(model)
-    return model
-
-
-def _set_legacy_inertia(model: mujoco.MjModel) -> None:
-    """Take every capsule for a cylinder that is longer by half a cap at each end, as MuJoCo before 2.1.2 did."""
-    parts = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)
-    bodies, (radius, half_length) = model.geom_bodyid[parts], model.geom_size[parts, :2].T
-    length = 2.0 * half_length + radius
-    mass = DENSITY * np.pi * radius**2 * length
-    across, along = mass * (3.0 * radius**2 + length**2) / 12.0, mass * radius**2 / 2.0
-    model.body_mass[bodies] = mass
-    model.body_inertia[bodies] = np.stack([across, across, along], axis=1)
-    mujoco.mj_setConst(model, mujoco.MjData(model))  # everything that follows from them
