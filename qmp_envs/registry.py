@@ -77,6 +77,7 @@ ENTRIES: dict[str, Entry] = {
             horizon=500,
             summary="a Sawyer arm opens and closes a door and a drawer in one scene (4 tasks; extra: metaworld)",
             reward="Meta-World 3.1.1, v2",
+            costly=True,
         ),
     )
 }
