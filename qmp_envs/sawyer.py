@@ -18,13 +18,13 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from qmp_envs.metaworld_tasks import RANDOM_VECTOR
 from qmp_envs.physics import State
 from qmp_envs.sawyer_models import physics_model
 
 FRAME_SKIP = 5  # physics steps of 2.5 ms per environment step
 OBSERVATION = 39  # hand, opening, two objects (18), the same one step earlier (18), goal (3)
 FRAME = 18  # the part of the observation that describes one moment
-RANDOM_VECTOR = 6  # numbers that start an episode; tasks that use 3 leave the others 0
 MEASURES = ("near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target", "unscaled_reward")
 """The numbers that every task says about a step besides reward and success."""
 MODEL_LIMITS = {"nq": 18, "nv": 17, "nbody": 40, "nsite": 16}
@@ -59,7 +59,7 @@ def simulator_class(task: SawyerTask) -> type:
         raise ModuleNotFoundError(
             "The Meta-World task sets need the package metaworld: pip install 'qmp-suite[metaworld]'.",
             name="metaworld",
-        ) from None
+        ) from error
 
 
 def scene_source(task: SawyerTask) -> str:
@@ -67,17 +67,18 @@ def scene_source(task: SawyerTask) -> str:
     if task.scene is not None:
         return task.scene
     upstream = simulator_class(task)
-    return upstream.model_name.fget(object.__new__(upstream))  # type: ignore[attr-defined]
+    return vars(upstream)["model_name"].fget(object.__new__(upstream))
 
 
 @cache
 def embedded(upstream: type) -> type:
     """A class that advances and resets Meta-World's ``upstream`` in our way; nobody else gets to see it."""
 
-    class Embedded(upstream):  # type: ignore[misc, valid-type]
+    class Embedded(upstream):
         def __init__(self, model: mujoco.MjModel, **options: Any) -> None:
             self._given_model = model
             self._settles = True
+            self.started = False
             super().__init__(**options)
             self.mujoco_renderer = None  # drawing is not its business
             self._set_task_called = True
@@ -102,6 +103,7 @@ def embedded(upstream: type) -> type:
                     mujoco.mj_forward(self.model, self.data)
                 self._vector_used = 0
                 observation = self.reset_model()
+            self.started = True
             self._prev_obs = observation[:FRAME].copy()
             observation[FRAME : 2 * FRAME] = self._prev_obs
             return observation
@@ -118,6 +120,19 @@ def embedded(upstream: type) -> type:
             observation = np.minimum(np.maximum(self._get_obs(), self._low), self._high)
             reward, told = self.evaluate_state(observation, action)
             return observation, reward, told
+
+        def saved(self) -> dict[str, Any]:
+            """What, beyond the random vector, makes the running episode what it is."""
+            full = mujoco.mjtState.mjSTATE_INTEGRATION
+            integration = np.empty(mujoco.mj_stateSize(self.model, full))
+            mujoco.mj_getState(self.model, self.data, integration, full)
+            return {"integration": integration, "remembered": _plain(vars(self))}
+
+        def restore(self, random_vector: np.ndarray, saved: Mapping[str, Any]) -> None:
+            """Continue an episode that was ``saved``: begin it again, then put everything where it was."""
+            self.start(random_vector)
+            self.__dict__.update(saved["remembered"])
+            mujoco.mj_setState(self.model, self.data, saved["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
 
         def _reset_hand(self, steps: int = 50) -> None:
             if self._settles:
@@ -141,6 +156,21 @@ def embedded(upstream: type) -> type:
     return Embedded
 
 
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those attributes that are numbers, texts and arrays of their own; arrays inside MuJoCo's data are live views."""
+    plain: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if isinstance(value, np.ndarray):
+            memory = value
+            while isinstance(memory.base, np.ndarray):
+                memory = memory.base
+            if memory.base is None:
+                plain[name] = value.copy()
+        elif isinstance(value, (bool, int, float, str, np.generic)) or value is None:
+            plain[name] = value
+    return plain
+
+
 class SawyerPhysics:
     """One of Meta-World's simulators per slot and task, stepped one after another in this thread.
 
@@ -156,6 +186,7 @@ class SawyerPhysics:
         self._models: dict[str, mujoco.MjModel] = {}
         self._simulators: list[dict[int, Any]] = [{} for _ in task_ids]  # by task, made when first needed
         self._moments = [_empty_state(len(task_ids)) for _ in range(2)]
+        self._task_ids = np.array(task_ids, np.int64)
         self._running = [self._simulator(slot, int(task_id)) for slot, task_id in enumerate(task_ids)]
 
     @property
@@ -172,6 +203,7 @@ class SawyerPhysics:
         state = self.state
         (vectors,) = start
         for slot, task_id, vector in zip(slots.tolist(), task_ids.tolist(), vectors, strict=True):
+            self._task_ids[slot] = task_id
             simulator = self._running[slot] = self._simulator(slot, task_id)
             observation = simulator.start(_checked(self.tasks[task_id], simulator, vector))
             state.random_vector[slot] = vector
@@ -213,6 +245,23 @@ class SawyerPhysics:
         now.success[slot] = told["success"]
         now.measures[slot] = [told[name] for name in MEASURES]
         _read(now, slot, simulator, observation)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "tasks": self.tasks,
+            "task_ids": self._task_ids,
+            "running": [simulator.saved() if simulator.started else None for simulator in self._running],
+            "moments": [{name: array.copy() for name, array in vars(m).items()} for m in self._moments],
+        }
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self.__init__(saved["tasks"], saved["task_ids"])  # type: ignore[misc]
+        for moment, arrays in zip(self._moments, saved["moments"], strict=True):
+            vars(moment).update(arrays)
+        for slot, (simulator, episode) in enumerate(zip(self._running, saved["running"], strict=True)):
+            if episode is not None:
+                task = self.tasks[self._task_ids[slot]]
+                simulator.restore(_checked(task, simulator, self.state.random_vector[slot]), episode)
 
     def _simulator(self, slot: int, task_id: int) -> Any:
         """The simulator of one task in one slot."""
