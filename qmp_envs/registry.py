@@ -57,6 +57,20 @@ ENTRIES: dict[str, Entry] = {
             reward="released code of QMP, dense",
         ),
         Entry(
+            id="QMP/HalfCheetahGravity-v0",
+            task_set="qmp_envs.cheetah:HalfCheetahGravity",
+            horizon=1000,
+            summary="a cheetah runs under five gravities (5 tasks; results are returns)",
+            reward="Gymnasium's HalfCheetah-v5, unscaled",
+        ),
+        Entry(
+            id="QMP/HalfCheetahBody-v0",
+            task_set="qmp_envs.cheetah:HalfCheetahBody",
+            horizon=1000,
+            summary="a cheetah runs with eight bodies (8 tasks; results are returns)",
+            reward="Gymnasium's HalfCheetah-v5, unscaled",
+        ),
+        Entry(
             id="QMP/Point2D-v0",
             task_set="qmp_envs.point:Point2D",
             horizon=20,

@@ -42,7 +42,7 @@ def state(env):
 @pytest.mark.parametrize("file", sorted(DATA.glob("walker_*_randa.npz")), ids=lambda file: file.stem)
 def test_random_steps_of_the_reset_are_those_recorded(file):
     """From the drawn start through the reset's steps, then on: equal bit for bit, the solver's memory included."""
-    recorded = np.load(file)
+    recorded = dict(np.load(file))  # all read once
 
     class Recorded(Walker2D):
         def initial_state(self, task_ids, draws):
@@ -179,7 +179,7 @@ def test_a_passed_ceiling_leaves_no_mark():
 
 def stand(env, steps):
     """Steps of the feedback law that stands, from its recorded start; returns what the last one gave."""
-    recorded = np.load(DATA / "walker_t2_stand.npz")
+    recorded = dict(np.load(DATA / "walker_t2_stand.npz"))
     env.reset(seed=0, options={"qpos": recorded["start_qpos"], "qvel": recorded["start_qvel"]})
     for step in range(steps):
         qpos, qvel = state(env).qpos[0], state(env).qvel[0]
@@ -197,7 +197,7 @@ def test_success_is_to_stand_at_the_horizon(official):
 
 def test_the_registered_time_limit_truncates_the_success():
     envs = gym.make_vec(ID, num_envs=1, task=BALANCE)
-    recorded = np.load(DATA / "walker_t2_stand.npz")
+    recorded = dict(np.load(DATA / "walker_t2_stand.npz"))
     envs.reset(seed=0, options={"qpos": recorded["start_qpos"], "qvel": recorded["start_qvel"]})
     for step, action in enumerate(recorded["actions"]):
         _, _, terminated, truncated, infos = envs.step(action[None])
