@@ -77,7 +77,7 @@ class MetaWorldCDS(TaskSet):
     The dragging body stays inside (-0.5, 0.4, 0.05) to (0.5, 1, 0.5) m.
 
     ## Observation space
-    `Box(-inf, inf, (21,), float64)`
+    `Box(-inf, inf, (21,), float32)`
 
     | Num | Observation | Unit |
     |---|---|---|
@@ -152,7 +152,7 @@ class MetaWorldCDS(TaskSet):
     * Meta-World 3 has other constants of the weld between hand and mocap body, and observes positions of the
       present moment, not of one physics step before. Rewards and success are the same functions of the observation.
     * The object's place is new at every reset; there 50 places per task are drawn once (`goals="fixed-50"`).
-    * Observations are never clipped. The official bounds of `door-close` would change its goal.
+    * Observations are float32 and never clipped. The official bounds of `door-close` would change its goal.
 
     From Meta-World's own tasks: in `drawer-close` the handle's height and rotation are the real ones (there 0.05 m
     are added and the rotation is zero), so success needs the drawer less far in. In `door-close` the hand starts
@@ -197,7 +197,7 @@ class MetaWorldCDS(TaskSet):
         self.reward_scale = reward_scale
         self.terminate_on_success = terminate_on_success
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (21,), np.float64)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (21,), np.float32)
         model = simulated_scene()
         self.models, self.model_of_task = one_model(model, len(TASKS))
 
@@ -360,6 +360,8 @@ class MetaWorldCDS(TaskSet):
                 self._goals(state.drawer_place, state.door_place, task_ids),
             ],
             axis=1,
+            dtype=np.float32,
+            casting="same_kind",
         )
 
     # ---- relabeling ----------------------------------------------------------------------------------------
