@@ -29,10 +29,10 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     :param max_episode_steps: time limit in steps, None for none; the registered ids pass their own
     :param workers: threads or processes that step the slots of a slow family at the same time; None: one per core
     :param task_set, task, render_mode, camera, width, height, task_one_hot, options:
-        as for :class:`qmp_envs.env.TaskSetEnv`; the render mode can be ``"rgb_array"``
+        as for :class:`qmp_envs.env.TaskSetEnv`; the render mode can be ``"rgb_array"`` or ``"depth_array"``
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "depth_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
         self,
