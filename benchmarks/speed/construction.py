@@ -20,7 +20,7 @@ import psutil
 from benchmarks import machine
 
 ROUNDS = 3
-SAMPLE_SECONDS = 0.02  # between two looks at the memory
+SAMPLE_SECONDS = 0.05  # between two looks at the memory
 
 SCRIPT = """
 import json, time
@@ -82,7 +82,7 @@ def measure(arguments: str) -> dict[str, float]:
         peak_resident, peak_proportional = max(peak_resident, resident), max(peak_proportional, proportional)
     imported, made, reset = json.loads(process.stdout.readline())
     count, resident, proportional = memory(watched)
-    process.communicate("\\n", timeout=60)
+    process.communicate("\n", timeout=60)
     return {
         "import, s": imported,
         "make, s": made,
@@ -110,7 +110,7 @@ def table(sets: Iterable[str], rounds: int = ROUNDS, upstream: bool = True) -> s
             rows = [f"| set | variant | {' | '.join(medians)} |", "|---" * (2 + len(medians)) + "|"]
         cells = [f"{value:.1f}" if key.endswith(", s") else f"{value:.0f}" for key, value in medians.items()]
         rows.append(f"| {name} | {variant} | {' | '.join(cells)} |")
-    return "\\n".join(rows)
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     before = machine.load()
     print(table(arguments.only or VARIANTS, arguments.rounds, not arguments.no_upstream))
-    print(f"\\n{machine.line(before)}; {arguments.rounds} rounds, medians")
+    print(f"\n{machine.line(before)}; {arguments.rounds} rounds, medians")
 
 
 if __name__ == "__main__":
