@@ -92,8 +92,9 @@ class Kitchen(TaskSet):
     20 (0.4 in_place + 0.6 reach - 1), at most 0
 
     `in_place` is 1 below the task's threshold and falls with d to 0.1 at the start's distance; `reach` is 1 below
-    0.08 m and falls with h in the same way (both as a bell curve). The step that ends the episode with success has
-    2800 instead, 20 for each of the 140 steps. Info shows the terms `in_place`, `reach`, `shift` and `success`, and
+    0.08 m and falls with h in the same way (both as a bell curve); the start's h is taken from the end effector, 4 cm
+    beside the middle of the fingers. The step that ends the episode with success has 2800 instead, 20 for each of the
+    140 steps. Info shows the terms `in_place`, `reach`, `shift` and `success`, and
     `dist_goal` (d) and `dist_hand` (h).
 
     | task | positions | start | goal | success: d below |
