@@ -146,6 +146,7 @@ class MetaWorld(TaskSet):
     start_names = ("random_vector",)
     horizon = 500
     frame_skip = FRAME_SKIP
+    slots_per_worker = 4  # 1 ms and more of work, for a process that needs 100 MB
     dt = 0.0125
     cameras = ("corner2", "corner", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
 

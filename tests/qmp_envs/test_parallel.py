@@ -168,9 +168,16 @@ def test_nothing_is_left_behind():
         assert psutil.Process().num_fds() == files
 
 
-def test_number_of_workers():
+def test_number_of_workers(monkeypatch):
     with pytest.raises(ValueError, match="workers must be at least 1 .* got 0"):
         make(Walkers, 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    for slots_per_worker, workers in {1: 4, 2: 2, 5: 1, 6: 1}.items():  # five slots, four cores
+        monkeypatch.setattr(Walkers, "slots_per_worker", slots_per_worker)
+        before = len(children())
+        envs = make(Walkers, None)
+        assert len(children()) - before == workers - 1
+        envs.close()
 
 
 SCRIPT = """
