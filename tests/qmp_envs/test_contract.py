@@ -30,6 +30,7 @@ CONSTANT: dict[str, dict[int, str]] = {
     },
     "QMP/Kitchen-v0": dict.fromkeys(range(30, 60), "goal: constant in a task, and zero where no task has one"),
     "QMP/MetaWorldCDS-v0": {
+        5: "how far the drawer is open: random actions do not move it",
         6: "height of the drawer's handle: it slides",
         **dict.fromkeys(range(7, 11), "rotation of the drawer: as above"),
         13: "height of the door's handle: the hinge is upright",
