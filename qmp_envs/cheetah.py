@@ -219,6 +219,6 @@ def _model(variant: Variant) -> mujoco.MjModel:
         geom.size = variant.size * geom.size
     camera = spec.body("torso").add_camera(name="behind", pos=[-2.5, -2.5, 0.6])
     camera.mode = mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM
-    camera.alt.xyaxes = [1.0, -1.0, 0.0, 0.15, 0.15, 1.0]
+    camera.alt.type, camera.alt.xyaxes = mujoco.mjtOrientation.mjORIENTATION_XYAXES, [1.0, -1.0, 0.0, 0.15, 0.15, 1.0]
     spec.visual.global_.offwidth, spec.visual.global_.offheight = 1280, 960
     return spec.compile()

@@ -177,6 +177,21 @@ def test_a_passed_ceiling_leaves_no_mark():
     assert env.step(np.zeros(6))[4]["reward_ceiling"] == 0.0
 
 
+@pytest.mark.parametrize("at_run_time", [False, True])
+def test_a_ceiling_that_is_moved_at_run_time_would_not_be_there(at_run_time):
+    """Why the ceiling is in its place in the model, while the released code moves it at every reset."""
+    model = walker_model(obstacles=True)
+    ceiling = model.geom("ceiling_2")
+    assert ceiling.pos.tolist() == [8.0, 0.0, 1.0]
+    if at_run_time:
+        ceiling.pos[0] += 20.0
+    data = mujoco.MjData(model)
+    data.qpos[:] = moved(x=25.0 if at_run_time else 5.0)
+    mujoco.mj_forward(model, data)
+    touched = any(ceiling.id in pair for pair in data.contact.geom.tolist())
+    assert touched != at_run_time
+
+
 def stand(env, steps):
     """Steps of the feedback law that stands, from its recorded start; returns what the last one gave."""
     recorded = dict(np.load(DATA / "walker_t2_stand.npz"))
