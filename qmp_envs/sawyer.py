@@ -85,6 +85,7 @@ def embedded(upstream: type) -> type:
             self.started = False
             super().__init__(**options)
             self._pads = [self.model.geom(name).id for name in ("leftpad_geom", "rightpad_geom")]
+            self._mocap = self.data.mocap_pos[0]
             self._broken = self.data.warning.number[_BROKEN]
             self.mujoco_renderer = None  # drawing is not its business
             self._set_task_called = True
@@ -116,14 +117,15 @@ def embedded(upstream: type) -> type:
 
         def advance(self, action: np.ndarray) -> tuple[np.ndarray, float, dict[str, Any]]:
             """One step with an action ``(4,)`` float32: observation ``(39,)``, reward, what else is told."""
-            model, data = self.model, self.data
-            hand = data.mocap_pos[0] + action[:3] * self.action_scale
-            data.mocap_pos[0] = np.minimum(np.maximum(hand, self.mocap_low), self.mocap_high)
+            model, data, hand = self.model, self.data, self._mocap
+            hand += action[:3] * self.action_scale
+            np.minimum(np.maximum(hand, self.mocap_low, out=hand), self.mocap_high, out=hand)
             data.mocap_quat[0] = MOCAP_QUATERNION
             data.ctrl[:] = action[3], -action[3]
             mujoco.mj_step(model, data, FRAME_SKIP)
             mujoco.mj_forward(model, data)
-            observation = np.minimum(np.maximum(self._get_obs(), self._low), self._high)
+            observation = self._get_obs()
+            np.minimum(np.maximum(observation, self._low, out=observation), self._high, out=observation)
             reward, told = self.evaluate_state(observation, action)
             return observation, reward, told
 
@@ -242,11 +244,11 @@ class SawyerPhysics:
 
     def __init__(self, tasks: Sequence[SawyerTask], task_ids: np.ndarray) -> None:
         self.tasks = tuple(tasks)
-        self._models: dict[str, mujoco.MjModel] = {}
         self._simulators: list[dict[int, Any]] = [{} for _ in task_ids]  # by task, made when first needed
         self._moments = [_empty_state(len(task_ids)) for _ in range(2)]
         self._task_ids = np.array(task_ids, np.int64)
-        self._running = [self._simulator(slot, int(task_id)) for slot, task_id in enumerate(task_ids)]
+        compiled: dict[str, mujoco.MjModel] = {}
+        self._running = [self._simulator(slot, int(task_id), compiled) for slot, task_id in enumerate(task_ids)]
 
     @property
     def state(self) -> State:
@@ -320,17 +322,22 @@ class SawyerPhysics:
                 task = self.tasks[self._task_ids[slot]]
                 simulator.restore(_checked(task, simulator, self.state.random_vector[slot]), episode)
 
-    def _simulator(self, slot: int, task_id: int) -> Any:
-        """The simulator of one task in one slot."""
+    def _simulator(self, slot: int, task_id: int, compiled: dict[str, mujoco.MjModel] | None = None) -> Any:
+        """The simulator of one task in one slot.
+
+        Resets move bodies in the model, so every simulator has its own; a copy, if the scene is among those already
+        ``compiled`` (and not yet used), else a new one that is added there.
+        """
         own = self._simulators[slot]
         if task_id not in own:
-            task = self.tasks[task_id]
+            task, compiled = self.tasks[task_id], {} if compiled is None else compiled
             source = scene_source(task)
-            if source not in self._models:
-                self._models[source] = physics_model(source)
-                _check_size(task, self._models[source])
-            # Resets move bodies in the model, so every simulator has its own.
-            own[task_id] = embedded(simulator_class(task))(copy.copy(self._models[source]), **task.options)
+            if source in compiled:
+                model = copy.copy(compiled[source])
+            else:
+                model = compiled[source] = physics_model(source)
+            _check_size(task, model)
+            own[task_id] = embedded(simulator_class(task))(model, **task.options)
         return own[task_id]
 
 

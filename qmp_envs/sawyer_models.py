@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
+
 import mujoco
 
 
@@ -14,7 +17,7 @@ def scene_model(source: str) -> mujoco.MjModel:
 
 
 def physics_model(source: str) -> mujoco.MjModel:
-    """The same scene without what is only seen: it steps to the same bits, from a tenth of the memory.
+    """The same scene without what is only seen: it steps to the same bits, from an eighth of the memory.
 
     Bodies, joints and sites stay as they are. Geoms go where they neither collide, nor have a name (rewards
     read named ones), nor weigh on their body's inertia; meshes, textures and materials go with the last geom
@@ -24,10 +27,12 @@ def physics_model(source: str) -> mujoco.MjModel:
     """
     spec = _parse(source)
     low, high = spec.compiler.inertiagrouprange
+    types = reduce(or_, (geom.contype for geom in spec.geoms))
+    affinities = reduce(or_, (geom.conaffinity for geom in spec.geoms))
     for body in spec.bodies:
         for geom in body.geoms:
             weighs = low <= geom.group <= high and not body.explicitinertial
-            collides = geom.contype or geom.conaffinity
+            collides = geom.contype & affinities or geom.conaffinity & types
             if not (collides or geom.name or weighs):
                 geom.delete()
             else:
