@@ -35,11 +35,10 @@ BIG, SMALL = 1.25, 0.75
 
 SHARED_PAGE = """
     ## Action space
-    `Box(-1, 1, (6,), float32)`: torques on back thigh, shin, foot (120, 90, 60 N m) and front thigh, shin, foot
-    (120, 60, 30 N m). Actions outside are clipped.
+    Torques on the joints of both legs. Actions outside are clipped.
 
     ## Observation space
-    `Box(-inf, inf, (17,), float64)`, as in Gymnasium
+    As in Gymnasium.
 
     | Num | Observation | Unit |
     |---|---|---|
@@ -53,12 +52,13 @@ SHARED_PAGE = """
     The place on the track is not shown. With `task_one_hot=True` the task is appended.
 
     ## Rewards
-    v - 0.1 sum of a^2, v the velocity of the torso over the step (m/s); all times `reward_scale`. Info terms:
-    `forward` and `ctrl`. Info has `x_position` (m) and `x_velocity` (v) too. The control cost is computed in
-    float32, the precision of the actions, as in Gymnasium.
+    v - {CONTROL_WEIGHT} sum of a^2, v the velocity of the torso over the step (m/s); all times `reward_scale`.
+    Info terms: `forward` and `ctrl`. Info has `x_position` (m) and `x_velocity` (v) too. The control cost is computed
+    in float32, the precision of the actions, as in Gymnasium.
 
     ## Starting state
-    The pose of the model; every position + U(-0.1, 0.1), every velocity 0.1 N(0, 1): Gymnasium's distribution.
+    The pose of the model; every position + U(-{POSITION_NOISE}, {POSITION_NOISE}), every
+    velocity {VELOCITY_NOISE} N(0, 1): Gymnasium's distribution.
 
     ## Episode end
     Truncates after 1000 steps of 0.05 s. Terminates only when the simulator fails.
@@ -67,9 +67,7 @@ SHARED_PAGE = """
     None: results are returns.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `reward_scale` | 1 | factor on the reward and its terms; the released code of CTPG trains with 0.1 |
+    :param reward_scale: factor on the reward and its terms; the released code of CTPG trains with 0.1
 
     ## Differences
     * From the released code of CTPG: it multiplies rewards by 0.1, so the returns that it logs are a tenth of these;

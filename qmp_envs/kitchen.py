@@ -46,8 +46,8 @@ class Kitchen(TaskSet):
     start and its goal.
 
     ## Action space
-    `Box(-1, 1, (9,), float32)`: velocities of the seven joints of the arm (2 rad/s at 1) and of the two fingers
-    (2 m/s at 1). A step turns them into targets of position controllers: the last reading of the joint, noise
+    Velocities of the seven joints of the arm ({MAX_SPEED} rad/s at 1) and of the two fingers
+    ({MAX_SPEED} m/s at 1). A step turns them into targets of position controllers: the last reading of the joint, noise
     included, plus velocity times 0.08 s, within the limits below. A zero action does not hold the arm still: its
     target is where the arm was seen last, so it sags under its weight. Actions outside are clipped.
 
@@ -63,7 +63,7 @@ class Kitchen(TaskSet):
     | 7, 8 | fingers | 0 | 0.04 | m |
 
     ## Observation space
-    `Box(-8, 8, (60,), float32)`. There are no velocities. The noise is uniform, of the size given here.
+    There are no velocities. The noise is uniform, of the size given here.
 
     | Num | Observation | Noise | Unit |
     |---|---|---|---|
@@ -89,26 +89,26 @@ class Kitchen(TaskSet):
     With d the distance of the thing's positions, as read, from their goal, and h the distance (m) from its handle to
     the middle of the fingers:
 
-    20 (0.4 in_place + 0.6 reach - 1), at most 0
+    {SCALE} ({IN_PLACE_WEIGHT} in_place + {REACH_WEIGHT} reach - 1), at most 0
 
     `in_place` is 1 below the task's threshold and falls with d to 0.1 at the start's distance; `reach` is 1 below
-    0.08 m and falls with h in the same way (both as a bell curve); the start's h is taken from the end effector, 4 cm
-    beside the middle of the fingers. The step that ends the episode with success has 2800 instead, 20 for each of the
-    140 steps. Info shows the terms `in_place`, `reach`, `shift` and `success`, and
+    {REACH_RADIUS} m and falls with h in the same way (both as a bell curve); the start's h is taken from the end
+    effector, 4 cm beside the middle of the fingers. The step that ends the episode with success has 2800 instead, 20
+    for each of the 140 steps. Info shows the terms `in_place`, `reach`, `shift` and `success`, and
     `dist_goal` (d) and `dist_hand` (h).
 
     | task | positions | start | goal | success: d below |
     |---|---|---|---|---|
-    | `slide cabinet-open` | 19 | -0.0005 | 0.37 | 0.1 |
-    | `slide cabinet-close` | 19 | 0.37 | -0.0005 | 0.1 |
-    | `hinge cabinet-open` | 20, 21 | -0.0064, -0.0018 | 0, 1.45 | 0.1 |
-    | `hinge cabinet-close` | 20, 21 | 0, 1.45 | -0.0064, -0.0018 | 0.3 |
-    | `bottom burner-on` | 11, 12 | 0, 0 | -0.88, -0.01 | 0.3 |
-    | `bottom burner-off` | 11, 12 | -0.88, -0.01 | 0, 0 | 0.3 |
-    | `top burner-on` | 15, 16 | 0, 0 | -0.92, -0.01 | 0.3 |
-    | `top burner-off` | 15, 16 | -0.92, -0.01 | 0, 0 | 0.3 |
-    | `light switch-on` | 17, 18 | 0.0005, -0.0002 | -0.69, -0.05 | 0.3 |
-    | `light switch-off` | 17, 18 | -0.69, -0.05 | 0.0005, -0.0002 | 0.3 |
+    | `slide cabinet-open` | 19 | -0.0005 | 0.37 | {THRESHOLDS[0]} |
+    | `slide cabinet-close` | 19 | 0.37 | -0.0005 | {THRESHOLDS[1]} |
+    | `hinge cabinet-open` | 20, 21 | -0.0064, -0.0018 | 0, 1.45 | {THRESHOLDS[2]} |
+    | `hinge cabinet-close` | 20, 21 | 0, 1.45 | -0.0064, -0.0018 | {THRESHOLDS[3]} |
+    | `bottom burner-on` | 11, 12 | 0, 0 | -0.88, -0.01 | {THRESHOLDS[4]} |
+    | `bottom burner-off` | 11, 12 | -0.88, -0.01 | 0, 0 | {THRESHOLDS[5]} |
+    | `top burner-on` | 15, 16 | 0, 0 | -0.92, -0.01 | {THRESHOLDS[6]} |
+    | `top burner-off` | 15, 16 | -0.92, -0.01 | 0, 0 | {THRESHOLDS[7]} |
+    | `light switch-on` | 17, 18 | 0.0005, -0.0002 | -0.69, -0.05 | {THRESHOLDS[8]} |
+    | `light switch-off` | 17, 18 | -0.69, -0.05 | 0.0005, -0.0002 | {THRESHOLDS[9]} |
 
     ## Starting state
     The same in every episode, at rest; only the task's thing starts where the table says. In the tasks "-off" the
@@ -121,11 +121,9 @@ class Kitchen(TaskSet):
     `success`: d is below the threshold in this step. `is_success`: in this or an earlier step.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `noise` | 0.1 | factor of the sensors' noise; 0 is none, the table above shows 0.1 |
-    | `success_bonus` | 2800 | reward of the step that ends with success; `None`: the same as in any other step |
-    | `terminate_on_success` | `True` | end the episode at success; with `False` there is no bonus either |
+    :param noise: factor of the sensors' noise; 0 is none, the table above shows 0.1
+    :param success_bonus: reward of the step that ends with success; `None`: the same as in any other step
+    :param terminate_on_success: end the episode at success; with `False` there is no bonus either
 
     Needs the model of gymnasium-robotics: `pip install "qmp-suite[robotics]"`.
 

@@ -53,7 +53,7 @@ class MetaWorld(TaskSet):
     its `reach-v3`.
 
     ## Action space
-    `Box(-1, 1, (4,), float32)`. Actions outside are clipped.
+    Actions outside are clipped.
 
     | Num | Action | Unit |
     |---|---|---|
@@ -63,17 +63,15 @@ class MetaWorld(TaskSet):
     The point stays inside x -0.5 to 0.5, y 0.4 to 1, z 0.05 (few tasks: 0.07) to 0.5 m.
 
     ## Observation space
-    `Box((39,), float32)`
-
-    | Num | Observation | Unit | Limits |
-    |---|---|---|---|
-    | 0-2 | hand, x, y, z | m | -0.525 to 0.525, 0.348 to 1.025, -0.0525 to 0.7 |
-    | 3 | opening of the gripper, 0 closed to 1 open | | -1 to 1 |
-    | 4-6 | first object, x, y, z | m | |
-    | 7-10 | first object, quaternion; 0 where the task shows none | | |
-    | 11-17 | second object, likewise; 0 where there is none, as in all of MT10 | | |
-    | 18-35 | elements 0 to 17 one step earlier; at a start the same as now | | |
-    | 36-38 | goal, x, y, z | m | -0.5 to 0.51, 0.4 to 1, -0.15 to 0.5 |
+    | Num | Observation | Unit |
+    |---|---|---|
+    | 0-2 | hand, x, y, z | m |
+    | 3 | opening of the gripper, 0 closed to 1 open | |
+    | 4-6 | first object, x, y, z | m |
+    | 7-10 | first object, quaternion; 0 where the task shows none | |
+    | 11-17 | second object, likewise; 0 where there is none, as in all of MT10 | |
+    | 18-35 | elements 0 to 17 one step earlier; at a start the same as now | |
+    | 36-38 | goal, x, y, z | m |
 
     Quaternions are x, y, z, w in some tasks and w, x, y, z in others, as Meta-World has them. With
     `task_one_hot=True` the task is appended.
@@ -117,13 +115,12 @@ class MetaWorld(TaskSet):
     measure.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `goals` | `"rand"` | `"rand"`: a new random vector at every reset; `"fixed-50"`, `"fixed-1"`: one of so many |
-    | `goal_seed` | `0` | which fixed random vectors; a task has the same ones in MT10, MT25 and MT50 |
-    | `reward_version` | `"v2"` | Meta-World's version of the rewards, `"v2"` or `"v1"` |
-    | `reward_scale` | `1.0` | factor of the reward (published: 1, and 0.1 with 200 steps) |
-    | `terminate_on_success` | `False` | end the episode at the first success |
+    :param benchmark: the set of tasks, `"MT10"`, `"MT25"` or `"MT50"`
+    :param goals: `"rand"`: a new random vector at every reset; `"fixed-50"`, `"fixed-1"`: one of so many
+    :param goal_seed: which fixed random vectors; a task has the same ones in MT10, MT25 and MT50
+    :param reward_version: Meta-World's version of the rewards, `"v2"` or `"v1"`
+    :param reward_scale: factor of the reward (published: 1, and 0.1 with 200 steps)
+    :param terminate_on_success: end the episode at the first success
 
     ## Differences
     From the papers: none that they state. QMP used 500 steps and 50 fixed goals per task, CTPG 200 steps, random

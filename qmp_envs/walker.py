@@ -50,20 +50,17 @@ class Walker2D(TaskSet):
     x = 2 m to 14 m, and is in the scene of `crawl` only. The observation shows neither the task nor the place.
 
     ## Action space
-    `Box(-1, 1, (6,), float32)`: torques in 100 N m on thigh, leg, foot, left thigh, left leg, left foot.
-    Actions outside are clipped.
+    Torques on the joints of both legs. Actions outside are clipped.
 
     ## Observation space
-    `Box((17,), float32)`
-
     | Num | Observation | Unit |
     |---|---|---|
     | 0 | height of the torso | m |
     | 1 | pitch of the torso | rad |
     | 2-4 | angles of thigh, leg, foot | rad |
     | 5-7 | angles of left thigh, left leg, left foot | rad |
-    | 8-9 | velocity of the torso, forward and up; within +-10 | m/s |
-    | 10-16 | rates of the angles 1-7; within +-10 | rad/s |
+    | 8-9 | velocity of the torso, forward and up; within +-{MAX_SHOWN_RATE} | m/s |
+    | 10-16 | rates of the angles 1-7; within +-{MAX_SHOWN_RATE} | rad/s |
 
     With `task_one_hot=True` the task (4) is appended.
 
@@ -72,26 +69,29 @@ class Walker2D(TaskSet):
 
     | term | `forward` | `backward` | `balance` | `crawl` |
     |---|---|---|---|---|
-    | `velocity` | 3 - abs(v - 3) | 3 - abs(-v - 3) | -abs(v) | 2 (3 - abs(v - 3)) |
-    | `angle` | 0.1 cos(pitch) | the same | the same | the same |
-    | `height` | -abs(1.1 - s) | the same | -0.5 abs(1.1 - s) | 0 |
-    | `control` | -0.001 sum of a^2 | the same | the same | the same |
-    | `alive` | 1 | 1 | 1 | 1 |
-    | `foot` | -0.01 f | -0.01 f | 0 | -0.01 f |
-    | `ceiling` | 0 | 0 | 0 | -10 at a contact |
+    | `velocity` | W (V - abs(v - V)) | W (V - abs(-v - V)) | W (V - abs(v - V)) | W (V - abs(v - V)) |
+    | weight W | {VELOCITY_WEIGHT[0]} | {VELOCITY_WEIGHT[1]} | {VELOCITY_WEIGHT[2]} | {VELOCITY_WEIGHT[3]} |
+    | speed V (m/s) | {TARGET_SPEED[0]} | {TARGET_SPEED[1]} | {TARGET_SPEED[2]} | {TARGET_SPEED[3]} |
+    | `angle` | {ANGLE_WEIGHT} cos(pitch) | the same | the same | the same |
+    | `height` | -H abs({TARGET_STRETCH} - s) | the same | the same | the same |
+    | weight H | {HEIGHT_WEIGHT[0]} | {HEIGHT_WEIGHT[1]} | {HEIGHT_WEIGHT[2]} | {HEIGHT_WEIGHT[3]} |
+    | `control` | -{CONTROL_WEIGHT} sum of a^2 | the same | the same | the same |
+    | `alive` | {ALIVE_REWARD} | the same | the same | the same |
+    | `foot` | -{FOOT_WEIGHT[0]} f | -{FOOT_WEIGHT[1]} f | -{FOOT_WEIGHT[2]} f | -{FOOT_WEIGHT[3]} f |
+    | `ceiling` | 0 | 0 | 0 | -{CEILING_COST[3]} at a contact |
 
     v is the velocity of the torso over the step (m/s), s its stretch: the height of the torso above the frame of
     the higher foot (m), f the sum of the speeds of both ankles over the step (rad/s). The frame of a foot is at its
     toe, 0.1 m below its axis. Info has `x_velocity` (v), `torso_height` and `stretch`.
 
     ## Starting state
-    Upright (torso at 1.25 m, all angles 0), every position and velocity + U(-0.01, 0.01). Then random actions,
-    U(-1, 1), for 5 steps, in `balance` 10, before the first observation. A start that is given by
-    `reset(options=...)` is taken as it is, without random actions.
+    Upright (torso at 1.25 m, all angles 0), every position and velocity + U(-{START_NOISE}, {START_NOISE}). Then random
+    actions, U(-1, 1), for {OPENING_STEPS[0]} steps, in `balance` {OPENING_STEPS[2]}, before the first observation. A
+    start that is given by `reset(options=...)` is taken as it is, without random actions.
 
     ## Episode end
-    Terminates when the torso is below 0.8 m (`crawl`: 0.3 m), when `crawl` touches the ceiling, and when the
-    simulator fails. Truncates after 1000 steps of 0.008 s.
+    Terminates when the torso is below {MIN_HEIGHT[0]} m (`crawl`: {MIN_HEIGHT[3]} m), when `crawl` touches the ceiling,
+    and when the simulator fails. Truncates after 1000 steps of 0.008 s.
 
     ## Success
     `success` and `is_success`: still alive after 1000 steps. So no episode succeeds under a time limit
@@ -99,12 +99,10 @@ class Walker2D(TaskSet):
     returns.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `push_probability` | 0 | probability of a push in each step but the first; one number, or one per task |
-    | `push_force` | `None` | largest push on each axis, N and N m; `None`: the published 100, 100, 400, 300 |
-    | `legacy_inertia` | `False` | masses and inertias as MuJoCo 2.1.0 computed them: 22.70 kg, not 23.68 kg |
-    | `official_terminal` | `False` | a success ends the episode as a terminal state |
+    :param push_probability: probability of a push in each step but the first; one number, or one per task
+    :param push_force: largest push on each axis, N and N m; `None`: the published {PUSH_FORCE}
+    :param legacy_inertia: masses and inertias as MuJoCo 2.1.0 computed them: 22.70 kg, not 23.68 kg
+    :param official_terminal: a success ends the episode as a terminal state
 
     A push is a force and a torque, each axis uniform within the limit, on one of the seven parts of the body or (with
     the same probability) on none; it lasts one step.
