@@ -172,16 +172,19 @@ def seconds_per_call(built: dict[str, Steps], rounds: int, round_seconds: float)
 def table(ids: Iterable[str], rounds: int = ROUNDS, round_seconds: float = ROUND_SECONDS, upstream: bool = True) -> str:
     """The measured table, in Markdown."""
     rows = [
-        "| task set | variant | slots | steps per second | microseconds per step | gym.make_vec is faster by |",
-        "|---|---|---|---|---|---|",
+        "| task set | variant | slots | steps per second | best round | gym.make_vec is faster by | best rounds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for id in ids:
         built = variants(id, upstream)
         seconds = seconds_per_call(built, rounds, round_seconds)
-        per_step = {name: np.median(values) / built[name].slots for name, values in seconds.items()}
+        per_step = {  # seconds: median, minimum
+            name: np.array([np.median(values), np.min(values)]) / built[name].slots for name, values in seconds.items()
+        }
         for name, value in per_step.items():
-            factor = "" if name == BATCH else f"{value / per_step[BATCH]:.2f}"
-            rows.append(f"| {id} | {name} | {built[name].slots} | {1 / value:,.0f} | {1e6 * value:.1f} | {factor} |")
+            speeds = [f"{speed:,.0f}" for speed in 1.0 / value]
+            factors = ["" if name == BATCH else f"{factor:.2f}" for factor in value / per_step[BATCH]]
+            rows.append(f"| {id} | {name} | {built[name].slots} | {' | '.join(speeds + factors)} |")
         for steps in built.values():
             steps.close()
     return "\n".join(rows)
