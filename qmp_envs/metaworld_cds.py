@@ -334,12 +334,13 @@ class MetaWorldCDS(TaskSet):
             hand_start=self._hand_start[task_ids],
             fingertips_start=self._fingertips_start[task_ids],
         )
-        all_rows = {task_id: np.flatnonzero(task_ids == task_id) for task_id in range(len(TASKS))}
-        parts = [
-            (rows, JUDGES[self.task_names[task_id]](_rows(measured, rows), _rows(wanted, rows)))
-            for task_id, rows in all_rows.items()
-            if len(rows)
-        ]
+        tasks = set(task_ids.tolist())
+        if len(tasks) == 1:
+            return JUDGES[self.task_names[tasks.pop()]](measured, wanted)
+        parts = []
+        for task_id in tasks:
+            rows = np.flatnonzero(task_ids == task_id)
+            parts.append((rows, JUDGES[self.task_names[task_id]](_rows(measured, rows), _rows(wanted, rows))))
         order = np.argsort(np.concatenate([rows for rows, _ in parts]))
         return Judgment(*(np.concatenate(arrays)[order] for arrays in zip(*(said for _, said in parts), strict=True)))
 
@@ -356,7 +357,7 @@ class MetaWorldCDS(TaskSet):
                 state.drawer + DRAWER_HANDLE,
                 state.drawer_rotation,
                 state.door,
-                quaternions(state.door_rotation.reshape(-1, 3, 3)),
+                quaternions(state.door_rotation),
                 self._goals(state.drawer_place, state.door_place, task_ids),
             ],
             axis=1,
@@ -386,23 +387,30 @@ class MetaWorldCDS(TaskSet):
 
 
 def quaternions(matrices: np.ndarray) -> np.ndarray:
-    """Rotations ``(batch, 3, 3)`` as quaternions ``(batch, 4)`` x y z w, with the signs that SciPy chooses.
+    """Rotations ``(batch, 9)``, rows of matrices, as quaternions ``(batch, 4)`` x y z w, with SciPy's choice of sign.
 
-    Of the four equivalent forms it takes the one whose largest element (by the diagonal and its sum) is positive.
+    Of the four forms of a quaternion, each of which has one element that is positive and computed without a
+    difference, it takes the one where this element is largest.
     """
-    batch = np.arange(len(matrices))
-    trace = np.trace(matrices, axis1=1, axis2=2)
-    diagonal = np.column_stack([matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 2, 2], trace])
-    largest = np.argmax(diagonal, axis=1)
-    # Row i of this symmetric matrix is the quaternion times four times its own element i.
-    forms = np.empty((len(matrices), 4, 4))
-    forms[:, :3, :3] = matrices + matrices.transpose(0, 2, 1)
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        forms[:, i, i] = 1.0 - trace + 2.0 * matrices[:, i, i]
-        forms[:, i, 3] = forms[:, 3, i] = matrices[:, k, j] - matrices[:, j, k]
-    forms[:, 3, 3] = 1.0 + trace
-    chosen = forms[batch, largest]
+    forms = matrices @ _FORMS + _FORMS_AT_ZERO  # row i of 4 x 4: the quaternion times four times its element i
+    largest = np.argmax(forms[:, ::5], axis=1)  # of the diagonal
+    chosen = forms.reshape(-1, 4, 4)[np.arange(len(forms)), largest]
     return chosen / np.sqrt(np.vecdot(chosen, chosen))[:, None]
+
+
+def _quaternion_forms() -> np.ndarray:
+    """``(9, 16)``: how the forms depend on the elements of the matrix, apart from the ones on the diagonal."""
+    forms = np.zeros((3, 3, 4, 4))
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        forms[i, i, (i, j, k, 3), (i, j, k, 3)] = 1.0, -1.0, -1.0, 1.0
+        for row, column in ((i, j), (j, i)):
+            forms[(i, j), (j, i), row, column] = 1.0
+        for row, column in ((i, 3), (3, i)):
+            forms[(k, j), (j, k), row, column] = 1.0, -1.0
+    return forms.reshape(9, 16)
+
+
+_FORMS, _FORMS_AT_ZERO = _quaternion_forms(), np.eye(4).reshape(16)
 
 
 def _opening(state: State) -> np.ndarray:
@@ -413,4 +421,4 @@ def _opening(state: State) -> np.ndarray:
 
 def _rows(arrays: Any, rows: np.ndarray) -> Any:
     """The same named tuple of some rows only."""
-    return type(arrays)(*(array[rows] for array in arrays))
+    return type(arrays)(*[array[rows] for array in arrays])
