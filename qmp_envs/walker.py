@@ -118,6 +118,8 @@ class Walker2D(TaskSet):
       velocity term in `backward`. Here it is v.
     * From the released code: MuJoCo 3.3 computes a capsule exactly; `legacy_inertia=True` gives the masses of the
       release that it ran on.
+    * From the released code: its observation ends with the task, which it sets to zero for policies and critics, and
+      is in float64.
     * When the simulator fails the episode ends; the released code went on.
 
     ## Version history
