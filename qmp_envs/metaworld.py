@@ -94,9 +94,9 @@ class MetaWorld(TaskSet):
     | `door-open` | 2 H(hand behind the handle, grip) + 8 opened | success |
     | `drawer-open` | 5 hand around the handle + 5 T(d; 0.02, 0.2) | |
     | `drawer-close` | 10 H(H(G(hand to handle; 0.005, at the start), grip), T(d; 0.05, d0 - 0.05)) | success |
-    | `button-press-topdown` | 5 H(1 - opening, T(hand to button; 0, at the start)), 5 pressed near it | |
-    | `peg-insert-side` | H(grasp, inserted), lifted in the hand 1 + 5 inserted more | d <= 0.07 |
-    | `window-open`, `window-close` | 10 H(reach, T(d; 0.05, d0 - 0.05)) | |
+    | `button-press-topdown` | 5 H(1 - opening, T(hand to button; 0.01, at the start)), near it 5 pressed more | |
+    | `peg-insert-side` | H(grasp, inserted), lifted in the hand 1 + 5 inserted more | d <= 0.07, across counted twice |
+    | `window-open`, `window-close` | 10 H(T(hand to handle; 0.02, at the start), T(d in x; 0.05, d0 - 0.05)) | |
 
     ## Starting state
     An episode starts from a random vector: where the object is (x, y, z; m) and, in many tasks, where the goal is. It

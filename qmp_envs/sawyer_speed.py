@@ -91,25 +91,34 @@ def quick_methods(upstream: type) -> dict[str, Any]:
     """Copies of the methods of a Meta-World class (and its bases) that use the quick helpers, by name."""
     methods: dict[str, Any] = {}
     for owner in reversed(upstream.__mro__):
-        for name, member in vars(owner).items():
+        members = vars(owner)
+        static = {name: member.__func__ for name, member in members.items() if isinstance(member, staticmethod)}
+        own = SimpleNamespace(**{**members, **static})  # what a class's functions find under the name of the class
+        for name in members:
             methods.pop(name, None)  # what a derived class writes anew needs a copy of its own, or none
-            static = isinstance(member, staticmethod)
-            function = member.__func__ if static else member
-            if isinstance(function, FunctionType) and owner.__module__.startswith("metaworld."):
-                copy = _quick(function)
-                if copy is not None:
-                    methods[name] = staticmethod(copy) if static else copy
+        if not owner.__module__.startswith("metaworld."):
+            continue
+        for name, function in {**members, **static}.items():
+            copy = _quick(function, owner, own) if isinstance(function, FunctionType) else None
+            if copy is None:
+                continue
+            if name in static:
+                setattr(own, name, copy)
+            methods[name] = staticmethod(copy) if name in static else copy
     return methods
 
 
-def _quick(function: FunctionType) -> FunctionType | None:
+def _quick(function: FunctionType, owner: type, own: SimpleNamespace) -> FunctionType | None:
     """A copy of a function with the quick helpers; None if it uses none of them."""
+    used = function.__code__.co_names
     helpers: dict[str, Any] = {}
-    if "Rotation" in function.__code__.co_names:
+    if "Rotation" in used:
         helpers["Rotation"] = QuickRotation
-    if "reward_utils" in function.__code__.co_names:
+    if "reward_utils" in used:
         rewards = function.__globals__["reward_utils"]
         helpers["reward_utils"] = SimpleNamespace(**{**vars(rewards), "tolerance": quick_tolerance(rewards.tolerance)})
+    if owner.__name__ in used:
+        helpers[owner.__name__] = own
     if not helpers:
         return None
     names = {**function.__globals__, **helpers}

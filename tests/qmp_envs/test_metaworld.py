@@ -245,7 +245,8 @@ def test_tolerance_is_that_of_metaworld(sigmoid):
     quick, rng = quick_tolerance(reward_utils.tolerance), np.random.default_rng(0)
     for convert in (float, np.float64, np.float32, np.array):
         for _ in range(500):
-            x, width, margin = convert(rng.uniform(-0.5, 1.5)), rng.choice([0.0, 0.3]), rng.choice([0.0, rng.uniform(0.1, 1.0)])
+            x, width = convert(rng.uniform(-0.5, 1.5)), rng.choice([0.0, 0.3])
+            margin = rng.choice([0.0, rng.uniform(0.1, 1.0)])
             ours = quick(x, bounds=(0, width), margin=margin, sigmoid=sigmoid)
             theirs = reward_utils.tolerance(x, bounds=(0, width), margin=margin, sigmoid=sigmoid)
             assert ours == theirs and type(ours) is type(theirs)
