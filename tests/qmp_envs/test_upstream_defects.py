@@ -216,10 +216,10 @@ class TestM08AllTasksDrawTheSameGoalIndex:
             return (vectors,)
 
         monkeypatch.setattr(task_set, "initial_state", recorded)
-        for seed in range(4):
+        for seed in (0, None, None, None):
             envs.reset(seed=seed)
         assert all(len(set(indices)) > 1 for indices in drawn)
-        assert len({index for indices in drawn for index in indices}) > envs.num_envs
+        assert len({index for indices in drawn for index in indices}) >= 8  # of 50
         envs.close()
 
     @pytest.mark.slow
