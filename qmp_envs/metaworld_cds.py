@@ -67,18 +67,16 @@ class MetaWorldCDS(TaskSet):
     everything upside down.
 
     ## Action space
-    `Box(-1, 1, (4,), float32)`. Actions outside are clipped.
+    Actions outside are clipped.
 
     | Num | Action | Range |
     |---|---|---|
-    | 0-2 | displacement of the body that drags the hand, x, y, z | 0.01 m per step |
+    | 0-2 | displacement of the body that drags the hand, x, y, z | {STEP_LENGTH} m per step |
     | 3 | gripper, position control of both fingers | -1 opens, 1 closes |
 
     The dragging body stays inside (-0.5, 0.4, 0.05) to (0.5, 1, 0.5) m.
 
     ## Observation space
-    `Box(-inf, inf, (21,), float32)`
-
     | Num | Observation | Unit |
     |---|---|---|
     | 0-2 | hand | m |
@@ -135,12 +133,10 @@ class MetaWorldCDS(TaskSet):
     0.08 m, `drawer-open` 0.03 m, `drawer-close` 0.065 m. `is_success`: it was, in some step so far.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `goals` | `"rand"` | places: `"rand"` (new at every reset), or one of a few: `"fixed-50"`, `"fixed-1"` |
-    | `goal_seed` | `0` | chooses the fixed places |
-    | `reward_scale` | `1.0` | factor of the reward and its terms |
-    | `terminate_on_success` | `False` | end the episode with success |
+    :param goals: places: `"rand"` (new at every reset), or one of a few: `"fixed-50"`, `"fixed-1"`
+    :param goal_seed: chooses the fixed places
+    :param reward_scale: factor of the reward and its terms
+    :param terminate_on_success: end the episode with success
 
     Another horizon: `gym.make(..., max_episode_steps=200)`.
 
@@ -151,7 +147,8 @@ class MetaWorldCDS(TaskSet):
 
     * Meta-World 3 has other constants of the weld between hand and mocap body, and observes positions of the
       present moment, not of one physics step before. Rewards and success are the same functions of the observation.
-    * The object's place is new at every reset; there 50 places per task are drawn once (`goals="fixed-50"`).
+    * The object's place is new at every reset. There 50 places per task are drawn once and go round in turn; here
+      `goals="fixed-50"` takes one of them at every reset, with equal chances.
     * Observations are float32 and never clipped. The official bounds of `door-close` would change its goal.
 
     From Meta-World's own tasks: in `drawer-close` the handle's height and rotation are the real ones (there 0.05 m
