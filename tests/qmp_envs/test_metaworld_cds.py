@@ -362,6 +362,19 @@ def test_slots_do_not_disturb_each_other():
         np.testing.assert_array_equal(physics.state.qvel[1], alone.state.qvel[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*MuJoCo")
+def test_a_failing_simulator_ends_the_episode_without_reward(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log file
+    env = make(task="door-open")
+    before, _ = env.reset(seed=0)
+    env._slots.physics.data[0].qvel[0] = 1e12
+    after, reward, terminated, _, info = env.step(np.zeros(4))
+    assert terminated and reward == 0.0 and not info["success"]
+    np.testing.assert_array_equal(after, before)
+    again, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(again, before)
+
+
 # ---- rewards -------------------------------------------------------------------------------------------------
 
 
