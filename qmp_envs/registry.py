@@ -124,6 +124,13 @@ ENTRIES: dict[str, Entry] = {
 }
 
 
+DRIVER_OPTIONS = (
+    *("task", "render_mode", "camera", "width", "height", "task_one_hot"),
+    *("num_envs", "max_episode_steps", "workers"),
+)
+"""Arguments of the environments that are not options of a task set."""
+
+
 def ids() -> tuple[str, ...]:
     """Every id of this suite that ``gym.make`` and ``gym.make_vec`` accept."""
     return tuple(ENTRIES)
@@ -137,8 +144,12 @@ def entry(id: str) -> Entry:
 
 
 def make_task_set(id: str, **kwargs: Any) -> TaskSet:
-    """The task set behind an id, without an environment around it."""
-    return build(entry(id).task_set, **{**entry(id).kwargs, **kwargs})
+    """The task set behind an id, without an environment around it.
+
+    :param kwargs: as for ``gym.make`` and ``gym.make_vec``; what concerns the environment alone has no effect here
+    """
+    options = {name: value for name, value in kwargs.items() if name not in DRIVER_OPTIONS}
+    return build(entry(id).task_set, **{**entry(id).kwargs, **options})
 
 
 def task_names(id: str, **kwargs: Any) -> tuple[str, ...]:
@@ -158,8 +169,8 @@ def build(task_set: str | TaskSet, **options: Any) -> TaskSet:
     for option in options:
         if option not in allowed:
             raise TypeError(
-                f"{name} has no option {option!r}; did you mean {closest(option, [*allowed, 'task'])!r}? "
-                f"Options: {', '.join(['task', 'render_mode', 'task_one_hot', *allowed])}."
+                f"{name} has no option {option!r}; did you mean {closest(option, [*DRIVER_OPTIONS, *allowed])!r}? "
+                f"Options: {', '.join([*DRIVER_OPTIONS, *allowed])}."
             )
     return constructor(**options)
 
