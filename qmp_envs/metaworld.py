@@ -60,7 +60,8 @@ class MetaWorld(TaskSet):
     | 0-2 | shift of the point that pulls the hand, x, y, z | 0.01 m per step |
     | 3 | effort of both fingers: -1 opens, 1 closes | |
 
-    The point stays inside x -0.5 to 0.5, y 0.4 to 1, z 0.05 (few tasks: 0.07) to 0.5 m.
+    The point stays inside x -0.5 to 0.5, y 0.4 to 1, z 0.05 to 0.5 m; in nine tasks outside MT10 it may go a little
+    nearer or lower, or not quite as low.
 
     ## Observation space
     | Num | Observation | Unit |

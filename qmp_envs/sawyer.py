@@ -18,6 +18,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from gymnasium.error import ResetNeeded
 
 from qmp_envs.metaworld_tasks import RANDOM_VECTOR
 from qmp_envs.physics import State
@@ -104,6 +105,7 @@ def embedded(upstream: type) -> type:
             The arm settles among bodies that are already in place: a first pass without settling moves them.
             """
             self._last_rand_vec = random_vector
+            self.started = False
             for self._settles in (False, True):
                 mujoco.mj_resetData(self.model, self.data)
                 if not self._settles:
@@ -117,6 +119,8 @@ def embedded(upstream: type) -> type:
 
         def advance(self, action: np.ndarray) -> tuple[np.ndarray, float, dict[str, Any]]:
             """One step with an action ``(4,)`` float32: observation ``(39,)``, reward, what else is told."""
+            if not self.started:
+                raise ResetNeeded("The start given to the latest reset() was refused: reset() with another one.")
             model, data, hand = self.model, self.data, self._mocap
             hand += action[:3] * self.action_scale
             np.minimum(np.maximum(hand, self.mocap_low, out=hand), self.mocap_high, out=hand)

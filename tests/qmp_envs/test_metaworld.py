@@ -8,6 +8,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from metaworld import env_dict, policies
 from metaworld.types import Task
 from metaworld.utils import reward_utils
@@ -294,14 +295,18 @@ def test_random_vectors_fill_the_limits(name):
 
 
 def test_given_random_vectors_are_checked():
-    env = make("push")
-    vector = random_vector("push", 0)
+    env, vector = make("push"), random_vector("push", 0)
+    env.reset(seed=0)
     for bad in (vector + [0.5, 0, 0, 0, 0, 0], -vector):
         with pytest.raises(ValueError, match=r"random_vector of push must be between \[-0.1, 0.6"):
             env.reset(options={"random_vector": bad})
     close = np.array([0.0, 0.7, 0.02, 0.0, 0.8, 0.015])
     with pytest.raises(ValueError, match="object and goal are too close"):
         env.reset(options={"random_vector": close})
+    with pytest.raises(ResetNeeded, match="was refused"):
+        env.step(np.zeros(4, np.float32))
+    env.reset(options={"random_vector": vector})
+    env.step(np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="zeros behind"):
         make("door-open").reset(options={"random_vector": [0.05, 0.9, 0.15, 0.1, 0.0, 0.0]})
 
