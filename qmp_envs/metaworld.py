@@ -20,8 +20,9 @@ from qmp_envs.metaworld_tasks import (
     padded,
 )
 from qmp_envs.physics import Physics, State
-from qmp_envs.sawyer import FRAME_SKIP, MEASURES, OBSERVATION, SawyerPhysics, SawyerTask, scene_source
+from qmp_envs.sawyer import MEASURES, SawyerPhysics
 from qmp_envs.sawyer_models import scene_model
+from qmp_envs.sawyer_simulator import FRAME_SKIP, OBSERVATION, SawyerTask, scene_source
 from qmp_envs.spread import spread
 from qmp_envs.task_set import Outcome, TaskSet, closest
 

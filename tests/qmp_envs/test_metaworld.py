@@ -17,8 +17,9 @@ from scipy.spatial.transform import Rotation
 import qmp_envs
 from qmp_envs.metaworld import GOALS, HAND_HIGH, HAND_LOW, MetaWorld
 from qmp_envs.metaworld_tasks import BENCHMARKS, GOAL_HIGH, GOAL_LOW, MT10, MT50, PLACES, far_enough
-from qmp_envs.sawyer import MEASURES, SawyerPhysics, embedded
+from qmp_envs.sawyer import MEASURES, SawyerPhysics
 from qmp_envs.sawyer_models import physics_model, scene_model
+from qmp_envs.sawyer_simulator import embedded
 from qmp_envs.sawyer_speed import QuickRotation, quick_methods, quick_tolerance
 
 DATA = Path(__file__).parents[1] / "data"
