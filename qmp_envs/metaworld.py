@@ -21,7 +21,7 @@ from qmp_envs.metaworld_tasks import (
 )
 from qmp_envs.physics import Physics, State
 from qmp_envs.sawyer import MEASURES, SawyerPhysics
-from qmp_envs.sawyer_models import scene_model
+from qmp_envs.sawyer_models import OVERVIEW, scene_model
 from qmp_envs.sawyer_simulator import FRAME_SKIP, OBSERVATION, SawyerTask, scene_source
 from qmp_envs.spread import spread
 from qmp_envs.task_set import Outcome, TaskSet, closest
@@ -51,7 +51,7 @@ class MetaWorld(TaskSet):
 
     Scenes, rewards and success conditions are those of the package `metaworld` 3.1.1 (`pip install
     "qmp-suite[metaworld]"`), which this project steps itself. Names are Meta-World's without the version: `reach` is
-    its `reach-v3`.
+    its `reach-v3`. Its four `corner` cameras see everything upside down.
 
     ## Action space
     Actions outside are clipped.
@@ -147,7 +147,7 @@ class MetaWorld(TaskSet):
     frame_skip = FRAME_SKIP
     slots_per_worker = 4  # 1 ms and more of work, for a process that needs 100 MB
     dt = 0.0125
-    cameras = ("corner2", "corner", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
+    cameras = (OVERVIEW, "topview", "behindGripper", "gripperPOV", "corner", "corner2", "corner3", "corner4")
 
     def __init__(
         self,

@@ -7,13 +7,21 @@ from operator import or_
 
 import mujoco
 
+OVERVIEW = "overview"  # Meta-World's own cameras, but for the top view, are upside down or see little
+OVERVIEW_POSITION = (1.05, 0.0, 0.85)  # m
+OVERVIEW_AXES = (0.562, 0.827, 0.0, -0.427, 0.291, 0.856)  # to the right and up in the picture
 
 def scene_model(source: str) -> mujoco.MjModel:
-    """The whole model of a scene, with everything that is only seen.
+    """The whole model of a scene, with everything that is only seen, and a camera that sees it the right way up.
 
     :param source: path of an MJCF file, or the MJCF itself
     """
-    return _parse(source).compile()
+    spec = _parse(source)
+    if OVERVIEW not in [camera.name for camera in spec.cameras]:
+        camera = spec.worldbody.add_camera(name=OVERVIEW, pos=OVERVIEW_POSITION)
+        camera.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
+        camera.alt.xyaxes = OVERVIEW_AXES
+    return spec.compile()
 
 
 def physics_model(source: str) -> mujoco.MjModel:
