@@ -22,10 +22,12 @@ OFF = ("disable", "disabled", "off", "false", "0")
 ANY = ("", "enable", "enabled", "on", "true", "1")
 
 INSTALL = (
-    f"On Debian or Ubuntu, as root: apt-get install {PACKAGES['egl']} (a graphics card, or a processor through Mesa) "
-    f"or apt-get install {PACKAGES['osmesa']} (processor only)."
+    f"On Debian or Ubuntu, as root: apt-get install {PACKAGES['osmesa']} (draws on the processor), or apt-get install "
+    f"{PACKAGES['egl']} (for a graphics card and its driver)."
 )
-EGL_NO_DEVICES = "its library finds no device"
+NO_DEVICE = "its library finds no device that it can open (a graphics card, or Mesa's Debian package libgl1-mesa-dri)"
+EGL_PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
+MOST_DEVICES = 16
 
 
 class NoRendering(RuntimeError):
@@ -50,7 +52,7 @@ def check_wanted() -> None:
     backend = wanted()
     if sys.platform.startswith("linux") and backend in LIBRARIES:
         problem = missing(backend)
-        if problem and problem != EGL_NO_DEVICES:
+        if problem and problem != NO_DEVICE:
             raise ImportError(
                 f"MUJOCO_GL={backend} is set, but {problem}, so MuJoCo cannot be imported. Unset MUJOCO_GL, or install "
                 f"the library. {INSTALL}"
@@ -66,7 +68,7 @@ def missing(backend: str) -> str | None:
         library = ctypes.CDLL(name or f"lib{LIBRARIES[backend]}.so")
     except OSError:
         return f"lib{LIBRARIES[backend]} is not installed (Debian package {PACKAGES[backend]})"
-    return EGL_NO_DEVICES if backend == "egl" and not _egl_devices(library) else None
+    return NO_DEVICE if backend == "egl" and not _egl_can_draw(library) else None
 
 
 def has_display() -> bool:
@@ -110,16 +112,23 @@ def _make(backend: str, width: int, height: int) -> Context:
     return made
 
 
-def _egl_devices(library: ctypes.CDLL) -> int:
-    """How many devices EGL can draw with. Asked here, as PyOpenGL cannot be turned from EGL to OSMesa later."""
-    get_address = library.eglGetProcAddress
-    get_address.restype, get_address.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
-    address = get_address(b"eglQueryDevicesEXT")
-    if not address:
-        return 0
-    prototype = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
-    count = ctypes.c_int(0)
-    return count.value if prototype(address)(0, None, ctypes.byref(count)) else 0
+def _egl_can_draw(library: ctypes.CDLL) -> bool:
+    """Whether a device of EGL can be opened. Tried here, as PyOpenGL cannot be turned from EGL to OSMesa later."""
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    find = library.eglGetProcAddress
+    find.restype, find.argtypes = pointer, [ctypes.c_char_p]
+    query, display = find(b"eglQueryDevicesEXT"), find(b"eglGetPlatformDisplayEXT")
+    if not (query and display):
+        return False
+    devices, count = (pointer * MOST_DEVICES)(), integer(0)
+    query_devices = ctypes.CFUNCTYPE(ctypes.c_uint, integer, pointer, ctypes.POINTER(integer))(query)
+    display_of = ctypes.CFUNCTYPE(pointer, ctypes.c_uint, pointer, pointer)(display)
+    initialize = library.eglInitialize
+    initialize.restype, initialize.argtypes = ctypes.c_uint, [pointer, pointer, pointer]
+    if not query_devices(MOST_DEVICES, devices, ctypes.byref(count)):
+        return False
+    displays = [display_of(EGL_PLATFORM_DEVICE, device, None) for device in devices[: count.value]]
+    return any(one and initialize(one, None, None) for one in displays)
 
 
 check_wanted()

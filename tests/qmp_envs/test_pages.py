@@ -41,7 +41,7 @@ def test_every_task_has_a_picture_and_every_id_a_film(entry):
     assert {path.stem for path in folder.glob("*.png")} == set(wanted), "run `make pictures`"
     assert len(set(wanted)) == len(wanted)
     film = DOCS / "gifs" / f"{stem(entry.id)}.gif"
-    assert 5_000 < film.stat().st_size <= 300_000, "run `make gifs`"
+    assert 2_000 < film.stat().st_size <= 300_000, "run `make gifs`"
 
 
 @each_entry

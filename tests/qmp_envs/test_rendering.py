@@ -311,7 +311,8 @@ def test_a_missing_library_is_one_error_that_names_the_package(backend, error):
     assert result.returncode == 1
     assert result.stdout.strip() == ("True" if backend == "" else "")  # all but drawing works
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"{error}: ") and "apt-get install libegl1" in last and "libosmesa6" in last
+    assert last.startswith(f"{error}: ")
+    assert "apt-get install libegl1" in last and "apt-get install libosmesa6" in last
     assert result.stderr.count("Traceback") == 1 and "site-packages/OpenGL" not in result.stderr
 
 
