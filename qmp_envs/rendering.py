@@ -157,25 +157,34 @@ class Window:
         opengl.check_window()
         self._size = (width, height)
         self._model: mujoco.MjModel | None = None
-        self._window: Any = None
+        self._viewer: Any = None
+        self._closed_by_user = False
 
     def draw(self, model: mujoco.MjModel, data: mujoco.MjData, camera: str, mode: str) -> None:
+        """Show one frame; nothing any more after the user has closed the window."""
         # Imported here: it loads GLFW, which training does not need.
-        from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+        from gymnasium.envs.mujoco import mujoco_rendering as gymnasium
 
+        if self._viewer is not None and gymnasium.glfw.window_should_close(self._viewer.window):
+            self._closed_by_user = True
+            self.close()
+        if self._closed_by_user:
+            return
         if model is not self._model:
             self.close()
-            width, height = self._size
-            self._window = MujocoRenderer(model, data, width=width, height=height, camera_name=camera)
-            self._model = model
-        elif self._window.viewer is not None:
-            self._window.viewer.make_context_current()  # another environment may have drawn meanwhile
-        self._window.render(mode)
+            self._viewer, self._model = gymnasium.WindowViewer(model, data, *self._size, MAX_GEOMS), model
+            self._viewer.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            self._viewer.cam.fixedcamid = model.camera(camera).id
+        self._viewer.make_context_current()  # another environment may have drawn meanwhile
+        self._viewer.render()
 
     def close(self) -> None:
-        if self._window is not None:
-            self._window.close()
-        self._window, self._model = None, None
+        """Close the window, without Gymnasium's way, which ends the windows of all environments."""
+        if self._viewer is not None:
+            self._viewer.make_context_current()
+            self._viewer.con.free()
+            self._viewer.free()
+        self._viewer, self._model = None, None
 
 
 def frames_per_second(task_set: TaskSet) -> int:

@@ -221,31 +221,40 @@ def test_human_mode_shows_every_reset_and_step(id, monkeypatch):
     assert shown[-1] == "closed"
 
 
+class Viewer:
+    """Stands for Gymnasium's window and its resources; writes down what happens to it."""
+
+    def __init__(self, model, data, width, height, max_geom):
+        self.events.append(("open", model, width, height))
+        self.window, self.cam, self.con = self, mujoco.MjvCamera(), self
+
+    def make_context_current(self):
+        self.events.append("current")
+
+    def render(self):
+        self.events.append(("shown", self.cam.fixedcamid))
+
+    def free(self):
+        self.events.append("free")
+
+
 def test_a_window_shows_one_model_at_a_time(monkeypatch):
-    """With Gymnasium's renderer replaced."""
-    events = []
-
-    class Renderer:
-        viewer = SimpleNamespace(make_context_current=lambda: events.append("current"))
-
-        def __init__(self, model, data, width, height, camera_name):
-            events.append((model, width, height, camera_name))
-
-        def render(self, mode):
-            events.append(mode)
-
-        def close(self):
-            events.append("close")
-
-    monkeypatch.setattr("gymnasium.envs.mujoco.mujoco_rendering.MujocoRenderer", Renderer)
+    Viewer.events = []
+    monkeypatch.setattr("gymnasium.envs.mujoco.mujoco_rendering.WindowViewer", Viewer)
+    monkeypatch.setattr("glfw.window_should_close", lambda window: len(Viewer.events) > 11)
     monkeypatch.setattr(opengl, "has_display", lambda: True)
     point, maze = (qmp_envs.make_task_set(id).models[0] for id in ("QMP/Point2D-v0", "QMP/Maze-v0"))
     window = Window(80, 60)
-    for model in (point, point, maze):
-        window.draw(model, mujoco.MjData(model), "top", "human")
-    window.close(), window.close()
-    opened = [(point, 80, 60, "top"), "human", "current", "human", "close", (maze, 80, 60, "top"), "human", "close"]
-    assert events == opened
+    for model, camera in ((point, "top"), (point, "top"), (maze, "tilted"), (maze, "top"), (maze, "top")):
+        window.draw(model, mujoco.MjData(model), camera, "human")
+    closed = ["current", "free", "free"]  # resources, then the window
+    assert Viewer.events == [
+        *[("open", point, 80, 60), "current", ("shown", 0), "current", ("shown", 0), *closed],
+        *[("open", maze, 80, 60), "current", ("shown", maze.camera("tilted").id), "current"],
+        *[("shown", maze.camera("tilted").id), *closed],
+    ]
+    window.close()
+    assert len(Viewer.events) == 16, "closed by the user: nothing is opened, shown or closed again"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
