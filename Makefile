@@ -9,9 +9,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 STAMP  := $(VENV)/.installed
-CODE   := qmp_envs qmp_sb3 tests $(wildcard benchmarks)
+CODE   := qmp_envs qmp_sb3 tests docs $(wildcard benchmarks)
 
-.PHONY: help train test test-all lint type bench lock clean $(VENV)
+.PHONY: help train test test-all lint type bench docs pictures gifs lock clean $(VENV)
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test       run the tests"
 	@echo "make test-all   also the slow tests and those that download a file"
 	@echo "make lint       ruff;   make type   mypy;   make bench   speed (pytest-benchmark)"
+	@echo "make docs       the site, in build/site;   make pictures, make gifs   its pictures and films"
 	@echo "make .venv      only create the virtual environment from requirements.lock"
 	@echo "make lock       pin the newest versions that pyproject.toml allows"
 
@@ -57,13 +58,27 @@ type: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks/speed --benchmark-only $(TEST)
 
+# Warnings are errors. The pages are made first, so that the site is never behind the code.
+docs: $(STAMP)
+	$(BIN)/python -m qmp_envs.pages docs/envs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env --builder html --conf-dir docs \
+	  --doctree-dir build/doctrees . build/site
+	@echo "build/site/docs/index.html"
+
+# GIFS="--run runs/..." shows a trained run's policies; IDS="QMP/Maze-v0" draws some ids only.
+pictures: $(STAMP)
+	$(BIN)/python docs/make_pictures.py $(IDS)
+
+gifs: $(STAMP)
+	$(BIN)/python docs/make_gifs.py $(GIFS) $(IDS)
+
 # torch's own requirements choose the CUDA packages of the machine, so none of them is pinned here.
 TORCH := torch==2.13.0
 lock:
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet "$(TORCH)" ".[dev,metaworld,robotics]"
 	build/lock/bin/python -m pip freeze --all --exclude pip --exclude qmp-suite > build/freeze.txt
-	(echo "# Made by 'make lock' with Python 3.11. Covers the extras dev, metaworld, robotics and report."; \
+	(echo "# Made by 'make lock' with Python 3.11. Covers the extras dev, docs, metaworld, robotics and report."; \
 	 grep -vE '^(nvidia-|cuda-|triton)' build/freeze.txt | sed 's/+cpu$$//') > requirements.lock
 
 clean:

@@ -32,3 +32,11 @@ def description() -> dict[str, object]:
         "load": round(load(), 1),
         "versions": provenance.versions(),
     }
+
+
+def line(load_before: float) -> str:
+    """The same in one line, for below a table."""
+    about = description()
+    versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())  # type: ignore[attr-defined]
+    load_line = f"load {load_before:.1f} before, {about['load']} after"
+    return f"{about['processor']}, {about['cpus']} cores; {load_line}; {versions}"

@@ -1,5 +1,7 @@
 """Task sets for multi-task reinforcement learning; importing this package registers the ``QMP/`` ids."""
 
+# First, as it says in words what is missing for MUJOCO_GL, which MuJoCo's own import does not.
+import qmp_envs.opengl  # noqa: F401
 from qmp_envs.env import TaskSetEnv
 from qmp_envs.evaluation import Evaluation, evaluate, run_episodes
 from qmp_envs.registry import ids, make_task_set, register, task_names

@@ -14,6 +14,7 @@ from qmp_envs.physics import MujocoPhysics
 
 MOCAP = slice(0, 3)  # of a control: where the mocap body goes, m
 GRIPPER = slice(3, 5)  # of a control: both actuators
+ROUNDING = 1e-9  # m, that a place may lie outside its limits
 _HOMES = {"drawer": DRAWER_HOME, "door": DOOR_HOME}
 
 
@@ -62,10 +63,8 @@ class CdsPhysics(MujocoPhysics):
         self._read(self._moments[0])
         self.state.failed[slots] = False
 
-    def _place(
-        self, model: mujoco.MjModel, data: mujoco.MjData, start: Start, position: np.ndarray
-    ) -> None:
-        if (position < start.low).any() or (position > start.high).any():
+    def _place(self, model: mujoco.MjModel, data: mujoco.MjData, start: Start, position: np.ndarray) -> None:
+        if (position < start.low - ROUNDING).any() or (position > start.high + ROUNDING).any():
             raise ValueError(
                 f"random_vector of {start.task} places the {start.body}; it must lie between "
                 f"{start.low.tolist()} and {start.high.tolist()}, got {position.tolist()}."

@@ -62,17 +62,22 @@ class Wanted(NamedTuple):
 
 
 class Judgment(NamedTuple):
-    """What a task says about a step; every array is ``(batch,)``, the last five are Meta-World's info."""
+    """What a task says about a step; every array is ``(batch,)``."""
 
     hand: np.ndarray  # the part of the reward that the hand's place earns
     object: np.ndarray  # the part that the object's place earns
     reward: np.ndarray
     success: np.ndarray  # bool
+    # Meta-World's info under its own names, and with its own values where a task leaves one out.
     near_object: np.ndarray
     grasp_success: np.ndarray
     grasp_reward: np.ndarray
     in_place_reward: np.ndarray
     obj_to_target: np.ndarray
+
+
+INFO = ("near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target")
+"""The numbers of a judgment that info shows under these names."""
 
 
 def door_open(now: Measured, wanted: Wanted) -> Judgment:
@@ -84,10 +89,9 @@ def door_open(now: Measured, wanted: Wanted) -> Judgment:
     floor = np.where(outside > 0.0, 0.04 * np.log(np.where(outside > 0.0, outside, 1.0)) + 0.4, 0.0)
     below = floor - now.hand[:, 2]
     above = tolerance(below, -np.inf, 0.01, np.maximum(floor, 0.0) / 2.0, long_tail)
-    above = np.where(below <= 0.0, 1.0, above)
     behind = tolerance(_length(now.hand - grip - BEHIND_GRIP), 0.0, FUNNEL_RADIUS / 2.0, 0.5, long_tail)
     ready = hamacher_product(above, behind)
-    grasp = (np.clip(now.effort, -1.0, 1.0) + 1.0) / 2.0
+    grasp = (np.minimum(np.maximum(now.effort, -1.0), 1.0) + 1.0) / 2.0
 
     width = tolerance(WIDE_OPEN + now.door_angle, 0.0, 0.5, np.pi / 3.0, long_tail)
     opened = 0.2 * (now.door_angle < AJAR) + 0.8 * width
@@ -159,7 +163,7 @@ def drawer_close(now: Measured, wanted: Wanted) -> Judgment:
     apart = _length(now.drawer - now.fingertips)
     apart_at_start = _length(pulled - wanted.fingertips_start)
     reach = tolerance(apart, 0.0, 0.005, np.abs(apart_at_start - 0.005))
-    grasp = hamacher_product(reach, np.clip(now.effort, 0.0, 1.0))
+    grasp = hamacher_product(reach, np.minimum(np.maximum(now.effort, 0.0), 1.0))
 
     success = distance <= DRAWER_CLOSE_WITHIN
     object = MAX_REWARD * hamacher_product(grasp, in_place)

@@ -9,9 +9,10 @@ from xml.sax.saxutils import quoteattr
 
 import mujoco
 import numpy as np
-from gymnasium.error import DependencyNotInstalled
 
-FRAME_SKIP = 5
+from qmp_envs.sawyer_models import physics_model, scene_model
+
+FRAME_SKIP = 5  # physics steps of 2.5 ms per environment step
 DRAWER_HOME = (0.4, 0.9, 0.0)  # m: where the drawer stands in the tasks about the door
 DOOR_HOME = (-0.1, 0.9, 0.15)  # m: where the door stands in the tasks about the drawer
 
@@ -20,8 +21,6 @@ DOOR_HOME = (-0.1, 0.9, 0.15)  # m: where the door stands in the tasks about the
 WELD = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0)
 MOCAP_ROTATION = (1.0, 0.0, 1.0, 0.0)  # wxyz, not normalized
 OPEN_GRIPPER = (-1.0, 1.0)  # control
-INERTIA_GROUPS = (4, 5)  # groups of geoms that give bodies their mass, in Meta-World's files
-OBSERVED_GEOMS = ("handle",)  # only to be seen, but the observation has its place
 SETTLING_STEPS = 50  # environment steps in which the hand is drawn to its start
 
 _SCENE = """<mujoco model="door and drawer">
@@ -34,6 +33,7 @@ _SCENE = """<mujoco model="door and drawer">
     <include file={arm}/>
     <body name="drawer" pos="{drawer_home}"><include file={drawer}/></body>
     <body name="door" pos="{door_home}"><include file={door}/></body>
+    <camera name="overview" pos="1.05 0 0.85" xyaxes="0.562 0.827 0 -0.427 0.291 0.856"/>
     <site name="goal" pos="2 0.74 0.05" size="0.02" rgba="0 0.8 0 1"/>
   </worldbody>
   <actuator>
@@ -59,9 +59,9 @@ def assets() -> Path:
     """The folder of model files in the installed Meta-World package, found without importing it."""
     found = importlib.util.find_spec("metaworld")
     if found is None or not found.submodule_search_locations:
-        raise DependencyNotInstalled(
-            "The Meta-World task sets use the model files of the package metaworld, which is not installed: "
-            'pip install "qmp-suite[metaworld]"'
+        raise ModuleNotFoundError(
+            "The Meta-World task sets need the package metaworld: pip install 'qmp-suite[metaworld]'.",
+            name="metaworld",
         )
     return Path(found.submodule_search_locations[0]) / "assets"
 
@@ -77,27 +77,14 @@ def scene_xml() -> str:
     )
 
 
-def compile_scene() -> mujoco.MjModel:
-    """The scene as it is drawn."""
-    return _welded(mujoco.MjModel.from_xml_string(scene_xml()))
+def drawn_scene() -> mujoco.MjModel:
+    """The model that is drawn."""
+    return _welded(scene_model(scene_xml()))
 
 
-def compile_physics() -> mujoco.MjModel:
-    """The scene as it is simulated: without what is only to be seen, that is without nine tenths of its memory.
-
-    Masses come from collision geometry or are written down in Meta-World's files, so no body changes.
-    """
-    spec = mujoco.MjSpec.from_string(scene_xml())
-    for geom in list(spec.geoms):
-        collides = geom.contype or geom.conaffinity
-        if not collides and geom.group not in INERTIA_GROUPS and geom.name not in OBSERVED_GEOMS:
-            geom.delete()
-        else:
-            geom.material = ""
-    meshes = {geom.meshname for geom in spec.geoms}
-    for unused in [mesh for mesh in spec.meshes if mesh.name not in meshes] + spec.materials + spec.textures:
-        unused.delete()
-    return _welded(spec.compile())
+def simulated_scene() -> mujoco.MjModel:
+    """The model that is simulated: without what is only to be seen, a tenth of the memory."""
+    return _welded(physics_model(scene_xml()))
 
 
 def _welded(model: mujoco.MjModel) -> mujoco.MjModel:

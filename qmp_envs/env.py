@@ -19,7 +19,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
 
     :param task_set: a task set, or its ``"module:class"`` (what the registered ids pass)
     :param task: index or name of the only task, or None to draw one at every reset
-    :param render_mode: None, ``"rgb_array"`` or ``"human"``
+    :param render_mode: None, ``"rgb_array"``, ``"depth_array"`` (distance in m) or ``"human"`` (a window)
     :param camera: the camera's name; the family's first one by default
     :param width: of rendered frames, pixels
     :param height: of rendered frames, pixels

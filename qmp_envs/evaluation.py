@@ -10,6 +10,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from qmp_envs.registry import task_names
+
 Policy = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """``policy(observations (slots, ...), task_ids (slots,)) -> actions (slots, ...)``. A policy that remembers
 something may have a method ``reset(mask (slots,))``, called before the first action of the episodes that
@@ -66,11 +68,8 @@ def evaluate(
     """
     if episodes < 1 or not seeds:
         raise ValueError(f"Need an episode and a seed at least, got episodes={episodes}, seeds={seeds!r}.")
-    envs: VectorEnv = gym.make_vec(id, **env_kwargs)
-    num_tasks = envs.num_envs
-    if episodes > 1:
-        envs.close()
-        envs = gym.make_vec(id, num_envs=episodes * num_tasks, **env_kwargs)
+    num_tasks = 1 if env_kwargs.get("task") is not None else len(task_names(id, **env_kwargs))
+    envs: VectorEnv = gym.make_vec(id, num_envs=episodes * num_tasks, **env_kwargs)
     task_ids = envs.unwrapped.task_ids  # type: ignore[attr-defined]
     try:
         results = [run_episodes(policy, envs, task_ids, num_tasks, episodes, seed) for seed in seeds]

@@ -28,33 +28,55 @@ class Maze(TaskSet):
     route. The observation does not show the goal.
 
     ## Action space
-    `Box(-1, 1, (2,), float32)`: force along the two axes, in 100 N. Actions outside are clipped.
+    Forces along the two axes. Actions outside are clipped.
 
     ## Observation space
-    `Box(-inf, inf, (4,), float32)`: position (row, column; m) and velocity (m/s). With `task_one_hot=True`
-    the task is appended.
+    | Num | Observation | Unit |
+    |---|---|---|
+    | 0-1 | position, row and column | m |
+    | 2-3 | velocity along the rows and columns | m/s |
+
+    With `task_one_hot=True` the task is appended.
 
     ## Rewards
     exp(-d) - 1 with d the distance to the goal after the step (info term `distance`); with `sparse=True` 1
     at the goal and 0 elsewhere (info term `goal`).
 
     ## Starting state
-    The route's start + U(-0.1, 0.1) on both axes; velocity 0.1 N(0, 1).
+    The route's start + U(-{POSITION_NOISE}, {POSITION_NOISE}) on both axes; velocity {VELOCITY_NOISE} N(0, 1).
+    Start and goal of the published routes (row, column):
+
+    | task | start, goal | task | start, goal |
+    |---|---|---|---|
+    | `route-0` | {LARGE_ROUTES[0]} | `route-5` | {LARGE_ROUTES[5]} |
+    | `route-1` | {LARGE_ROUTES[1]} | `route-6` | {LARGE_ROUTES[6]} |
+    | `route-2` | {LARGE_ROUTES[2]} | `route-7` | {LARGE_ROUTES[7]} |
+    | `route-3` | {LARGE_ROUTES[3]} | `route-8` | {LARGE_ROUTES[8]} |
+    | `route-4` | {LARGE_ROUTES[4]} | `route-9` | {LARGE_ROUTES[9]} |
 
     ## Episode end
-    Terminates at the goal (d <= 0.5). Truncates after 600 steps of 0.01 s.
+    Terminates at the goal (d at most {GOAL_RADIUS}). Truncates after 600 steps of 0.01 s.
 
     ## Success
     `success` and `is_success`: at the goal.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `layout` | `"large"` | `"large"`, `"medium"`, `"umaze"`, or rows of `"#"` (wall) and `"."` (free) |
-    | `num_tasks` | 10 | how many routes: of the published ten (large maze), else long ones of the maze |
-    | `routes` | `None` | own routes, `((start, goal), ...)`, each a (row, column), instead |
-    | `sparse` | `False` | the sparse reward |
-    | `legacy_wall_contact` | `False` | wall contact as stiff as in MuJoCo before 3.0 |
+    :param layout: `"large"`, `"medium"`, `"umaze"`, or rows of `"#"` (wall) and `"."` (free)
+    :param num_tasks: how many routes: of the published ten (large maze), else long ones of the maze
+    :param routes: own routes, `((start, goal), ...)`, each a (row, column), instead
+    :param sparse: the sparse reward
+    :param legacy_wall_contact: wall contact as stiff as in MuJoCo before 3.0
+
+    ## Differences
+    From the paper: it calls the action a velocity and the maze 8 x 11; in the code it is a force, and the maze is
+    d4rl's large one, 7 x 10 inside its border.
+
+    From the released code: its observation ends with the task, which it hides from policies and critics; here it is
+    left out. Wall contact is a little softer, as MuJoCo 3 computes the ball's weight at contacts anew;
+    `legacy_wall_contact=True` undoes that.
+
+    From gymnasium-robotics' `PointMaze`, which has the same maze and ball: other noise at the start, fixed goals, a
+    goal radius of {GOAL_RADIUS} m, a reward below 0, and starts and goals 0.2 m off the cells' centers.
 
     ## Version history
     * v0: physics, routes and reward of the released code, in MuJoCo 3.3.

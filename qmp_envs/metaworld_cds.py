@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium import spaces
 
 from qmp_envs.cds_physics import CdsPhysics, Start
-from qmp_envs.cds_rewards import JUDGES, Judgment, Measured, Wanted
-from qmp_envs.cds_scene import FRAME_SKIP, compile_physics, compile_scene, settle
+from qmp_envs.cds_rewards import INFO, JUDGES, Judgment, Measured, Wanted
+from qmp_envs.cds_scene import FRAME_SKIP, drawn_scene, settle, simulated_scene
 from qmp_envs.physics import Physics, State
 from qmp_envs.task_set import Outcome, TaskSet, closest, one_model
 
@@ -63,21 +63,20 @@ class MetaWorldCDS(TaskSet):
     that of the paper on Conservative Data Sharing, which put these tasks into one scene.
 
     The scene is put together from the files of the installed `metaworld` package (`pip install
-    "qmp-suite[metaworld]"`); of its Python code nothing runs.
+    "qmp-suite[metaworld]"`); of its Python code nothing runs. Of its cameras, the four `corner` ones see
+    everything upside down.
 
     ## Action space
-    `Box(-1, 1, (4,), float32)`. Actions outside are clipped.
+    Actions outside are clipped.
 
     | Num | Action | Range |
     |---|---|---|
-    | 0-2 | displacement of the body that drags the hand, x, y, z | 0.01 m per step |
+    | 0-2 | displacement of the body that drags the hand, x, y, z | {STEP_LENGTH} m per step |
     | 3 | gripper, position control of both fingers | -1 opens, 1 closes |
 
     The dragging body stays inside (-0.5, 0.4, 0.05) to (0.5, 1, 0.5) m.
 
     ## Observation space
-    `Box(-inf, inf, (21,), float64)`
-
     | Num | Observation | Unit |
     |---|---|---|
     | 0-2 | hand | m |
@@ -134,12 +133,10 @@ class MetaWorldCDS(TaskSet):
     0.08 m, `drawer-open` 0.03 m, `drawer-close` 0.065 m. `is_success`: it was, in some step so far.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `goals` | `"rand"` | places: `"rand"` (new at every reset), or one of a few: `"fixed-50"`, `"fixed-1"` |
-    | `goal_seed` | `0` | chooses the fixed places |
-    | `reward_scale` | `1.0` | factor of the reward and its terms |
-    | `terminate_on_success` | `False` | end the episode with success |
+    :param goals: places: `"rand"` (new at every reset), or one of a few: `"fixed-50"`, `"fixed-1"`
+    :param goal_seed: chooses the fixed places
+    :param reward_scale: factor of the reward and its terms
+    :param terminate_on_success: end the episode with success
 
     Another horizon: `gym.make(..., max_episode_steps=200)`.
 
@@ -150,8 +147,9 @@ class MetaWorldCDS(TaskSet):
 
     * Meta-World 3 has other constants of the weld between hand and mocap body, and observes positions of the
       present moment, not of one physics step before. Rewards and success are the same functions of the observation.
-    * The object's place is new at every reset; there 50 places per task are drawn once (`goals="fixed-50"`).
-    * Observations are never clipped. The official bounds of `door-close` would change its goal.
+    * The object's place is new at every reset. There 50 places per task are drawn once and go round in turn; here
+      `goals="fixed-50"` takes one of them at every reset, with equal chances.
+    * Observations are float32 and never clipped. The official bounds of `door-close` would change its goal.
 
     From Meta-World's own tasks: in `drawer-close` the handle's height and rotation are the real ones (there 0.05 m
     are added and the rotation is zero), so success needs the drawer less far in. In `door-close` the hand starts
@@ -167,7 +165,7 @@ class MetaWorldCDS(TaskSet):
     horizon = 500
     frame_skip = FRAME_SKIP
     dt = 0.0125
-    cameras = ("corner2", "corner", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
+    cameras = ("overview", "topview", "behindGripper", "gripperPOV", "corner", "corner2", "corner3", "corner4")
     start_names = ("random_vector",)
     min_reward = 0.0  # the released code's
     relabel_columns = {
@@ -197,8 +195,8 @@ class MetaWorldCDS(TaskSet):
         self.reward_scale = reward_scale
         self.terminate_on_success = terminate_on_success
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (21,), np.float64)
-        model = compile_physics()
+        self.observation_space = spaces.Box(-np.inf, np.inf, (21,), np.float32)
+        model = simulated_scene()
         self.models, self.model_of_task = one_model(model, len(TASKS))
 
         # One row per task.
@@ -310,8 +308,7 @@ class MetaWorldCDS(TaskSet):
                 "success": scale * (said.reward - said.hand - said.object),
             },
             columns=measured._asdict(),
-            measures={"unscaled_reward": said.reward}
-            | {name: getattr(said, name) for name in Judgment._fields[4:]},
+            measures={"unscaled_reward": said.reward} | {name: getattr(said, name) for name in INFO},
         )
         return outcome, CdsMemory(solved)
 
@@ -335,12 +332,13 @@ class MetaWorldCDS(TaskSet):
             hand_start=self._hand_start[task_ids],
             fingertips_start=self._fingertips_start[task_ids],
         )
-        all_rows = {task_id: np.flatnonzero(task_ids == task_id) for task_id in range(len(TASKS))}
-        parts = [
-            (rows, JUDGES[self.task_names[task_id]](_rows(measured, rows), _rows(wanted, rows)))
-            for task_id, rows in all_rows.items()
-            if len(rows)
-        ]
+        tasks = set(task_ids.tolist())
+        if len(tasks) == 1:
+            return JUDGES[self.task_names[tasks.pop()]](measured, wanted)
+        parts = []
+        for task_id in tasks:
+            rows = np.flatnonzero(task_ids == task_id)
+            parts.append((rows, JUDGES[self.task_names[task_id]](_rows(measured, rows), _rows(wanted, rows))))
         order = np.argsort(np.concatenate([rows for rows, _ in parts]))
         return Judgment(*(np.concatenate(arrays)[order] for arrays in zip(*(said for _, said in parts), strict=True)))
 
@@ -357,10 +355,12 @@ class MetaWorldCDS(TaskSet):
                 state.drawer + DRAWER_HANDLE,
                 state.drawer_rotation,
                 state.door,
-                quaternions(state.door_rotation.reshape(-1, 3, 3)),
+                quaternions(state.door_rotation),
                 self._goals(state.drawer_place, state.door_place, task_ids),
             ],
             axis=1,
+            dtype=np.float32,
+            casting="same_kind",
         )
 
     # ---- relabeling ----------------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ class MetaWorldCDS(TaskSet):
     # ---- drawing -------------------------------------------------------------------------------------------
 
     def scene(self, index: int) -> mujoco.MjModel:
-        return compile_scene()
+        return drawn_scene()
 
     def pose(self, data: mujoco.MjData, state: State, memory: CdsMemory, task_id: int) -> None:
         data.qpos[:] = state.qpos
@@ -385,23 +385,30 @@ class MetaWorldCDS(TaskSet):
 
 
 def quaternions(matrices: np.ndarray) -> np.ndarray:
-    """Rotations ``(batch, 3, 3)`` as quaternions ``(batch, 4)`` x y z w, with the signs that SciPy chooses.
+    """Rotations ``(batch, 9)``, rows of matrices, as quaternions ``(batch, 4)`` x y z w, with SciPy's choice of sign.
 
-    Of the four equivalent forms it takes the one whose largest element (by the diagonal and its sum) is positive.
+    Of the four forms of a quaternion, each of which has one element that is positive and computed without a
+    difference, it takes the one where this element is largest.
     """
-    batch = np.arange(len(matrices))
-    trace = np.trace(matrices, axis1=1, axis2=2)
-    diagonal = np.column_stack([matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 2, 2], trace])
-    largest = np.argmax(diagonal, axis=1)
-    # Row i of this symmetric matrix is the quaternion times four times its own element i.
-    forms = np.empty((len(matrices), 4, 4))
-    forms[:, :3, :3] = matrices + matrices.transpose(0, 2, 1)
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        forms[:, i, i] = 1.0 - trace + 2.0 * matrices[:, i, i]
-        forms[:, i, 3] = forms[:, 3, i] = matrices[:, k, j] - matrices[:, j, k]
-    forms[:, 3, 3] = 1.0 + trace
-    chosen = forms[batch, largest]
+    forms = matrices @ _FORMS + _FORMS_AT_ZERO  # row i of 4 x 4: the quaternion times four times its element i
+    largest = np.argmax(forms[:, ::5], axis=1)  # of the diagonal
+    chosen = forms.reshape(-1, 4, 4)[np.arange(len(forms)), largest]
     return chosen / np.sqrt(np.vecdot(chosen, chosen))[:, None]
+
+
+def _quaternion_forms() -> np.ndarray:
+    """``(9, 16)``: how the forms depend on the elements of the matrix, apart from the ones on the diagonal."""
+    forms = np.zeros((3, 3, 4, 4))
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        forms[i, i, (i, j, k, 3), (i, j, k, 3)] = 1.0, -1.0, -1.0, 1.0
+        for row, column in ((i, j), (j, i)):
+            forms[(i, j), (j, i), row, column] = 1.0
+        for row, column in ((i, 3), (3, i)):
+            forms[(k, j), (j, k), row, column] = 1.0, -1.0
+    return forms.reshape(9, 16)
+
+
+_FORMS, _FORMS_AT_ZERO = _quaternion_forms(), np.eye(4).reshape(16)
 
 
 def _opening(state: State) -> np.ndarray:
@@ -412,4 +419,4 @@ def _opening(state: State) -> np.ndarray:
 
 def _rows(arrays: Any, rows: np.ndarray) -> Any:
     """The same named tuple of some rows only."""
-    return type(arrays)(*(array[rows] for array in arrays))
+    return type(arrays)(*[array[rows] for array in arrays])

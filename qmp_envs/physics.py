@@ -93,6 +93,11 @@ class MujocoPhysics:
     def state(self) -> State:
         return self._moments[0].state
 
+    @property
+    def simulators(self) -> list[tuple[mujoco.MjModel, mujoco.MjData]]:
+        """Model and data of every slot."""
+        return self._simulators
+
     def place(self, slots: np.ndarray, task_ids: np.ndarray, *start: np.ndarray) -> None:
         qpos, qvel = start
         for row, (slot, task_id) in enumerate(zip(slots.tolist(), task_ids.tolist(), strict=True)):

@@ -13,8 +13,8 @@ from qmp_envs.physics import State
 from qmp_envs.rendering import asset
 from qmp_envs.task_set import Memory, Outcome, TaskSet, closest, one_model
 
-START = np.array([0.0, 0.0])
-GOAL = np.array([10.0, 10.0])
+START = np.array([0.0, 0.0])  # lower left corner
+GOAL = np.array([10.0, 10.0])  # upper right corner
 GOAL_RADIUS = 0.5  # success below this distance
 SIDE = 10.0  # of the square between start and goal; the observation's unit
 REWARDS = ("exp", "distance", "inverse", "sparse")
@@ -31,11 +31,16 @@ class Point2D(TaskSet):
     default reward the slope near the start is too small to follow, so a learner has to be shown the way.
 
     ## Action space
-    `Box(-1, 1, (2,), float32)`: the displacement of this step. Actions outside are clipped, and so is the
-    position.
+    | Num | Action |
+    |---|---|
+    | 0-1 | displacement of this step, to the right and up |
+
+    Actions outside are clipped, and so is the position.
 
     ## Observation space
-    `Box((2,), float32)`: position / 10 - 0.5.
+    | Num | Observation |
+    |---|---|
+    | 0-1 | position / {SIDE} - 0.5 |
 
     ## Rewards
     With d the distance to the goal after the step (info term `goal`):
@@ -45,10 +50,10 @@ class Point2D(TaskSet):
     | `"exp"` (default) | exp(-d) |
     | `"distance"` | -d / 14.14 |
     | `"inverse"` | 1 / (1 + d) |
-    | `"sparse"` | 1 if d < 0.5 else 0 |
+    | `"sparse"` | 1 if d < {GOAL_RADIUS} else 0 |
 
     ## Starting state
-    Always (0, 0).
+    Always {START}; the goal is {GOAL}.
 
     ## Episode end
     Truncates after 20 steps (`max_episode_steps=` changes that). Terminates at the goal only with
@@ -56,14 +61,16 @@ class Point2D(TaskSet):
     cut off.
 
     ## Success
-    `success`: d < 0.5 in this step. `is_success`: at this or an earlier step of the episode.
+    `success`: d < {GOAL_RADIUS} in this step. `is_success`: at this or an earlier step of the episode.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `reward` | `"exp"` | one of the table above |
-    | `box` | `(0, 10)` | the position's limits on both axes |
-    | `terminate_at_goal` | `False` | end the episode at success |
+    :param reward: one of the table above
+    :param box: the position's limits on both axes
+    :param terminate_at_goal: end the episode at success
+
+    ## Differences
+    From the paper: it gives start, goal and actions only. Reward, length of the episode, success, limits and the
+    scale of the observation are this project's choice. There is no released code.
 
     ## Version history
     * v0: start, goal and actions are the paper's; the rest is not published and is this project's choice.

@@ -61,11 +61,9 @@ class MultistageReacher(TaskSet):
     only, and the observation shows neither: a policy has to be learned, or borrowed, for each task.
 
     ## Action space
-    `Box(-1, 1, (6,), float32)`: joint motors, gears 5, 10, 10, 10, 10, 10 N m. Actions outside are clipped.
+    One motor for each joint. Actions outside are clipped.
 
     ## Observation space
-    `Box(-inf, inf, (15,), float32)`
-
     | Num | Observation | Unit |
     |---|---|---|
     | 0-5 | joint positions | rad |
@@ -77,39 +75,51 @@ class MultistageReacher(TaskSet):
     ## Rewards
     | task | subgoals (m) | reward per step |
     |---|---|---|
-    | `reach-0` | (.2,.3,.5) (.3,0,.3) (.4,-.3,.4) | -distance - 0.4 (3 - stage) - control |
-    | `reach-1` | (.2,.3,.5) (.3,0,.3) (.4,.3,.2) | -distance + 200 per subgoal - 2 - control |
-    | `reach-2` | (.3,0,.3) (.4,.3,.2) (.4,-.3,.4) | -distance - 0.4 (3 - stage) - control |
-    | `reach-3-sparse` | (.3,0,.3) (.4,-.3,.4) (.2,.3,.5) | -0.4 (3 - stage) - control |
+    | `reach-0` | {SUBGOALS[0]} | -distance - {STAGE_COST} ({STAGES} - stage) - control |
+    | `reach-1` | {SUBGOALS[1]} | {SHIFT} - distance + {SUBGOAL_BONUS} per subgoal - control |
+    | `reach-2` | {SUBGOALS[2]} | -distance - {STAGE_COST} ({STAGES} - stage) - control |
+    | `reach-3-sparse` | {SUBGOALS[3]} | -{STAGE_COST} ({STAGES} - stage) - control |
     | `stay` | hand at the reset | -distance - control |
 
-    `control` is 0.01 |a|^2 + 0.001 mean |velocity| + 1e-5 mean |acceleration|. The distance is to the
-    subgoal in force during the step, the stage is the one after it. Info shows the terms `distance`,
-    `stage`, `control`, `shift` and `failure`.
+    `control` is {ACTION_COST} times the sum of a^2, plus {VELOCITY_COST} times the mean speed of the joints (rad/s),
+    plus {ACCELERATION_COST} times their mean acceleration (rad/s^2). The distance (m) is to the subgoal in force
+    during the step, the stage is the one after it. In info `distance`, `stage`, `control` and `shift` are these
+    parts, and `failure` is -{FAILURE_COST} when the simulator fails.
 
     ## Starting state
-    Joint angles (0, 0, 0, 0, -2.8, 0) + U(-0.01, 0.01), velocities U(-0.001, 0.001). Joint 5 starts outside
+    Joint angles (0, 0, 0, 0, -2.8, 0) + U(-{POSITION_NOISE}, {POSITION_NOISE}), velocities
+    U(-{VELOCITY_NOISE}, {VELOCITY_NOISE}). Joint 5 starts outside
     its range of +-0.698 and is thrown back within the first steps, as in the published task.
 
     ## Episode end
-    Terminates when all three stages are complete (`stay`: three times 30 steps near the goal), and when the
-    simulator fails (-100). Truncates after 200 steps of 0.04 s.
+    Terminates when all three stages are complete (`stay`: {STAGES} times {STEPS_PER_STAY_STAGE} steps near the goal),
+    and when the simulator fails. Truncates after 200 steps of 0.04 s.
 
     ## Success
-    `success`: the subgoal in force is touched in this step (distance below 0.05 m). `is_success`: all stages
-    done.
+    `success`: the subgoal in force is touched in this step (distance below {TOUCH_DISTANCE} m).
+    `is_success`: all stages done.
 
     ## Arguments
-    | Argument | Default | Meaning |
-    |---|---|---|
-    | `observe_hand` | `False` | append the hand's position to the observation |
-    | `paper_bonus` | `None` | tasks 0 and 2 get this bonus per subgoal, as in the paper, not the stage cost |
-    | `paper_sparse` | `False` | task 3 gets +1 per subgoal, as in the paper, not the stage cost |
-    | `official_eval_quirk` | `False` | `stay` as the released code evaluates it: stage cost, three steps do |
-    | `stay_goal` | `None` | a fixed goal (x, y, z; m) for `stay` instead of the hand at the reset |
+    :param observe_hand: append the hand's position to the observation
+    :param paper_bonus: tasks 0 and 2 get this bonus per subgoal, as in the paper, not the stage cost
+    :param paper_sparse: task 3 gets +1 per subgoal, as in the paper, not the stage cost
+    :param official_eval_quirk: `stay` as the released code evaluates it: stage cost, three steps do
+    :param stay_goal: a fixed goal (x, y, z; m) for `stay` instead of the hand at the reset
 
-    `official_eval_quirk`: in the released code the goal is then wherever another environment's hand is at
-    the moment; here it is the hand at the reset, or `stay_goal`.
+    ## Differences
+    From the paper, which speaks of "Gym Reacher" as the base; the code has this arm:
+
+    * `reach-0` and `reach-2` have a bonus per subgoal there, of unknown size (`paper_bonus=200` is the size known from
+      `reach-1`), and +1 per subgoal in `reach-3-sparse` (`paper_sparse=True`).
+    * It names noise of 0.01 on each coordinate of the start; the code has less on the velocities.
+
+    From the released code:
+
+    * It observes task and hand too, and hides both from policies and critics. Here they are left out.
+    * Its evaluation of `stay` differs from its training: the goal is then wherever the training environment's hand is
+      at the moment, and three steps near it end the episode. `official_eval_quirk=True` is that rule, with the hand at
+      the reset, or `stay_goal`, as the goal.
+    * The hand touches the floor with two capsules, not with a mesh: motions differ after the first touch.
 
     ## Version history
     * v0: rewards of the released code; physics of MuJoCo 3.3.

@@ -43,11 +43,32 @@ ENTRIES: dict[str, Entry] = {
             reward="released code of QMP",
         ),
         Entry(
+            id="QMP/Walker2D-v0",
+            task_set="qmp_envs.walker:Walker2D",
+            horizon=1000,
+            summary="a walker on two legs goes forward, goes backward, balances, or crawls below a ceiling",
+            reward="released code of QMP; no pushes",
+        ),
+        Entry(
             id="QMP/Maze-v0",
             task_set="qmp_envs.maze:Maze",
             horizon=600,
             summary="a ball is pushed along ten routes through a large maze",
             reward="released code of QMP, dense",
+        ),
+        Entry(
+            id="QMP/HalfCheetahGravity-v0",
+            task_set="qmp_envs.cheetah:HalfCheetahGravity",
+            horizon=1000,
+            summary="a cheetah runs under five gravities (5 tasks; results are returns)",
+            reward="Gymnasium's HalfCheetah-v5, unscaled",
+        ),
+        Entry(
+            id="QMP/HalfCheetahBody-v0",
+            task_set="qmp_envs.cheetah:HalfCheetahBody",
+            horizon=1000,
+            summary="a cheetah runs with eight bodies (8 tasks; results are returns)",
+            reward="Gymnasium's HalfCheetah-v5, unscaled",
         ),
         Entry(
             id="QMP/Point2D-v0",
@@ -57,14 +78,57 @@ ENTRIES: dict[str, Entry] = {
             reward="exp(-distance), this project's choice",
         ),
         Entry(
+            id="QMP/Kitchen-v0",
+            task_set="qmp_envs.kitchen:Kitchen",
+            horizon=140,
+            summary="a Franka arm opens, closes and switches things in a kitchen (10 tasks; extra: robotics)",
+            reward="released code of QMP, dense, with its bonus for success",
+            costly=True,
+        ),
+        Entry(
             id="QMP/MetaWorldCDS-v0",
             task_set="qmp_envs.metaworld_cds:MetaWorldCDS",
             horizon=500,
             summary="a Sawyer arm opens and closes a door and a drawer in one scene (4 tasks; extra: metaworld)",
             reward="Meta-World 3.1.1, v2",
+            costly=True,
+        ),
+        Entry(
+            id="QMP/MT10-v0",
+            task_set="qmp_envs.metaworld:MetaWorld",
+            horizon=500,
+            summary="a Sawyer arm pushes, opens, presses and places things (Meta-World's 10 tasks; extra: metaworld)",
+            reward="Meta-World 3.1.1, v2",
+            kwargs={"benchmark": "MT10"},
+            costly=True,
+        ),
+        Entry(
+            id="QMP/MT25-v0",
+            task_set="qmp_envs.metaworld:MetaWorld",
+            horizon=500,
+            summary="a Sawyer arm pushes, opens, presses and places things (Meta-World's 25 tasks; extra: metaworld)",
+            reward="Meta-World 3.1.1, v2",
+            kwargs={"benchmark": "MT25"},
+            costly=True,
+        ),
+        Entry(
+            id="QMP/MT50-v0",
+            task_set="qmp_envs.metaworld:MetaWorld",
+            horizon=500,
+            summary="a Sawyer arm pushes, opens, presses and places things (Meta-World's 50 tasks; extra: metaworld)",
+            reward="Meta-World 3.1.1, v2",
+            kwargs={"benchmark": "MT50"},
+            costly=True,
         ),
     )
 }
+
+
+DRIVER_OPTIONS = (
+    *("task", "render_mode", "camera", "width", "height", "task_one_hot"),
+    *("num_envs", "max_episode_steps", "workers"),
+)
+"""Arguments of the environments that are not options of a task set."""
 
 
 def ids() -> tuple[str, ...]:
@@ -80,8 +144,12 @@ def entry(id: str) -> Entry:
 
 
 def make_task_set(id: str, **kwargs: Any) -> TaskSet:
-    """The task set behind an id, without an environment around it."""
-    return build(entry(id).task_set, **{**entry(id).kwargs, **kwargs})
+    """The task set behind an id, without an environment around it.
+
+    :param kwargs: as for ``gym.make`` and ``gym.make_vec``; what concerns the environment alone has no effect here
+    """
+    options = {name: value for name, value in kwargs.items() if name not in DRIVER_OPTIONS}
+    return build(entry(id).task_set, **{**entry(id).kwargs, **options})
 
 
 def task_names(id: str, **kwargs: Any) -> tuple[str, ...]:
@@ -101,8 +169,8 @@ def build(task_set: str | TaskSet, **options: Any) -> TaskSet:
     for option in options:
         if option not in allowed:
             raise TypeError(
-                f"{name} has no option {option!r}; did you mean {closest(option, [*allowed, 'task'])!r}? "
-                f"Options: {', '.join(['task', 'render_mode', 'task_one_hot', *allowed])}."
+                f"{name} has no option {option!r}; did you mean {closest(option, [*DRIVER_OPTIONS, *allowed])!r}? "
+                f"Options: {', '.join([*DRIVER_OPTIONS, *allowed])}."
             )
     return constructor(**options)
 

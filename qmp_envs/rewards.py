@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,14 +16,22 @@ Shape = Callable[[np.ndarray, float], np.ndarray]
 
 def gaussian(distance: np.ndarray, value_at_margin: float = VALUE_AT_MARGIN) -> np.ndarray:
     """A bell curve: nearly no slope at the target and far away from it."""
-    scale = np.sqrt(-2.0 * np.log(value_at_margin))
-    return np.exp(-0.5 * np.square(distance * scale))
+    return np.exp(-0.5 * np.square(distance * _gaussian_scale(value_at_margin)))
 
 
 def long_tail(distance: np.ndarray, value_at_margin: float = VALUE_AT_MARGIN) -> np.ndarray:
     """A curve that falls like 1 / distance^2, so that its slope still leads from far away."""
-    scale = np.sqrt(1.0 / value_at_margin - 1.0)
-    return 1.0 / (np.square(distance * scale) + 1.0)
+    return 1.0 / (np.square(distance * _long_tail_scale(value_at_margin)) + 1.0)
+
+
+@cache
+def _gaussian_scale(value_at_margin: float) -> float:
+    return float(np.sqrt(-2.0 * np.log(value_at_margin)))
+
+
+@cache
+def _long_tail_scale(value_at_margin: float) -> float:
+    return float(np.sqrt(1.0 / value_at_margin - 1.0))
 
 
 def tolerance(
@@ -45,27 +54,32 @@ def tolerance(
     :param value_at_margin: between 0 and 1
     :return: float64 in [0, 1], of the common shape
     """
-    x, low, high, margin = (np.asarray(array, np.float64) for array in (x, low, high, margin))
-    if (low > high).any():
+    x, low = np.asarray(x, np.float64), np.asarray(low, np.float64)
+    high, margin = np.asarray(high, np.float64), np.asarray(margin, np.float64)
+    if np.count_nonzero(low > high):
         raise ValueError(f"low must not be above high, got low {low.tolist()} and high {high.tolist()}.")
-    if (margin < 0.0).any():
+    if np.count_nonzero(margin < 0.0):
         raise ValueError(f"margin must be at least 0, got {margin.tolist()}.")
     if not 0.0 < value_at_margin < 1.0:
         raise ValueError(f"value_at_margin must be between 0 and 1, got {value_at_margin}.")
-    inside = (low <= x) & (x <= high)
-    outside_by = np.where(x < low, low - x, x - high)
+    outside_by = np.maximum(low - x, x - high)  # negative inside
     hard = margin == 0.0
-    value = shape(outside_by / np.where(hard, 1.0, margin), value_at_margin)
-    return np.where(inside, 1.0, np.where(hard, 0.0, value))
+    if np.count_nonzero(hard):
+        value = np.where(hard, 0.0, shape(outside_by / np.where(hard, 1.0, margin), value_at_margin))
+    else:
+        value = shape(outside_by / margin, value_at_margin)
+    return np.where(outside_by <= 0.0, 1.0, value)
 
 
 def hamacher_product(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """a b / (a + b - a b), elementwise: a soft "and" of numbers in [0, 1]; 0 where both are 0."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     for name, array in (("a", a), ("b", b)):
-        if not ((array >= 0.0) & (array <= 1.0)).all():
+        if np.count_nonzero((array >= 0.0) & (array <= 1.0)) != array.size:
             raise ValueError(f"{name} must be within [0, 1], got {array.tolist()}.")
     product = a * b
     denominator = a + b - product
     positive = denominator > 0.0
+    if np.count_nonzero(positive) == positive.size:
+        return product / denominator
     return np.where(positive, product / np.where(positive, denominator, 1.0), 0.0)

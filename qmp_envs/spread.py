@@ -30,7 +30,7 @@ def spread(
     :param control_size: actuator inputs per slot
     """
     workers = min(workers, len(task_ids))
-    if workers == 1:
+    if workers == 1 or os.name != "posix":  # elsewhere a process cannot hand its open files to a new one
         return make(task_ids)
     recipes = [partial(make, task_ids[first::workers]) for first in range(workers)]
     tasks = [[task_names[i] for i in np.unique(task_ids[first::workers])] for first in range(workers)]

@@ -85,6 +85,8 @@ class TaskSet(ABC):
     step_in_threads: bool = False
     """Whether threads step the slots of a batch. They pay where ``mj_step`` takes most of the time and a step of
     the whole batch takes longer than waking them, 0.5 ms or more."""
+    slots_per_worker: int = 1
+    """The fewest slots that are worth a thread or process of their own, where the user does not say how many to use."""
     noise_size: int = 0
     """Numbers, uniform in [-1, 1), that ``control`` and ``outcome`` get per slot and step."""
     start_names: tuple[str, ...] = ("qpos", "qvel")

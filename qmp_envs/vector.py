@@ -29,10 +29,10 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     :param max_episode_steps: time limit in steps, None for none; the registered ids pass their own
     :param workers: threads or processes that step the slots of a slow family at the same time; None: one per core
     :param task_set, task, render_mode, camera, width, height, task_one_hot, options:
-        as for :class:`qmp_envs.env.TaskSetEnv`; the render mode can be ``"rgb_array"``
+        as for :class:`qmp_envs.env.TaskSetEnv`; the render mode can be ``"rgb_array"`` or ``"depth_array"``
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "depth_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
         self,
@@ -56,7 +56,8 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.num_envs = len(self.task_ids)
         self.metadata = {**self.metadata, "render_fps": frames_per_second(self.task_set)}
 
-        self._slots = Slots(self.task_set, self.task_ids, task_one_hot, _count_workers(workers, self.num_envs))
+        workers = _count_workers(workers, self.num_envs, self.task_set.slots_per_worker)
+        self._slots = Slots(self.task_set, self.task_ids, task_one_hot, workers)
         self.single_observation_space = self._slots.observation_space
         self.single_action_space = self.task_set.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -215,10 +216,11 @@ def _assign(task_set: TaskSet, num_envs: int | None, task: int | str | None) -> 
     return np.arange(count, dtype=np.int64) % num_tasks
 
 
-def _count_workers(workers: int | None, slots: int) -> int:
-    """How many workers step the slots: never more than there are slots."""
+def _count_workers(workers: int | None, slots: int, slots_per_worker: int) -> int:
+    """How many workers step the slots: as many as asked for, else one per core, but none with too little to do."""
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, min(cores, slots // slots_per_worker))
     if workers < 1:
         raise ValueError(f"workers must be at least 1 (None: one per core), got {workers}.")
     return min(workers, slots)

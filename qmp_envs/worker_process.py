@@ -29,6 +29,8 @@ DONE, RESULT, ERROR = b"d", b"r", b"e"  # replies; the last two have content
 
 HEADER = struct.Struct("<cBQ")  # what, ticket, bytes of content
 
+# Ctrl-C, a closed terminal, and what schedulers announce the end of a job with: the parent decides what follows.
+NOT_FOR_WORKERS = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 PARENT_CHECK = 2.0  # s between the worker's looks whether its parent lives
 
 Call = tuple[str, tuple[Any, ...]]
@@ -176,7 +178,8 @@ def read(pipe: int, size: int) -> bytes:
 
 def serve(orders: int, replies: int, memory: int, parent: int) -> None:
     """The worker's main function: follow orders until the parent closes the pipe or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in NOT_FOR_WORKERS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     _watch(parent)
     server = _Server(memory)
     try:

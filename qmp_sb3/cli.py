@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -283,8 +282,7 @@ def evaluation_dict(evaluation: Any) -> dict[str, Any]:
 
 def watch(options: argparse.Namespace) -> int:
     """``qmp watch``"""
-    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported
+    from qmp_envs.opengl import NoRendering
     from qmp_sb3.experiments.trained import TrainedRun
     from qmp_sb3.experiments.video import check_format
 
@@ -293,7 +291,10 @@ def watch(options: argparse.Namespace) -> int:
         check_format(out)
         trained = TrainedRun.open(options.run)
         tasks = trained.tasks(options.task)
-    frames = trained.film(tasks, out, options.seed, options.size)
+    try:
+        frames = trained.film(tasks, out, options.seed, options.size)
+    except NoRendering as error:
+        raise UsageError(f"watch: {error}") from error
     _say(Console(), f"{out}: {frames} frames of {', '.join(trained.task_names[task] for task in tasks)}")
     return 0
 

@@ -174,7 +174,7 @@ def make_multitask_vec_env(
     elif isinstance(env, str):
         if _is_task_set(env):
             fixed = env_kwargs.get("task") is not None
-            tasks = 1 if fixed else len(qmp_envs.task_names(_plain_id(env), **_task_set_options(env_kwargs)))
+            tasks = 1 if fixed else len(qmp_envs.task_names(_plain_id(env), **env_kwargs))
             vec_env = MultiTaskVecEnv(gym.make_vec(env, num_envs=tasks * envs_per_task, **env_kwargs))
         else:
             vec_env = _from_list([env], envs_per_task, env_kwargs)
@@ -192,11 +192,6 @@ def _plain_id(id: str) -> str:
 
 def _is_task_set(env: Any) -> bool:
     return isinstance(env, str) and _plain_id(env) in qmp_envs.ids()
-
-
-def _task_set_options(env_kwargs: dict[str, Any]) -> dict[str, Any]:
-    drivers = ("task", "render_mode", "camera", "width", "height", "task_one_hot", "max_episode_steps")
-    return {key: value for key, value in env_kwargs.items() if key not in drivers}
 
 
 def _from_list(tasks: list[str | gym.Env], envs_per_task: int, env_kwargs: dict[str, Any]) -> MultiTaskVecEnv:

@@ -1,8 +1,46 @@
-"""Settings that every test shares."""
+"""Settings that every test shares, and what some tests need of the machine."""
 
 import os
-import sys
+import shutil
+from collections.abc import Callable
+from functools import cache
 
-if sys.platform.startswith("linux") and "DISPLAY" not in os.environ:
-    os.environ.setdefault("MUJOCO_GL", "egl")  # read when OpenGL is loaded, so it has to come first
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@cache
+def opengl_problem() -> str | None:
+    """Why this machine cannot draw, None where it can."""
+    from qmp_envs import opengl
+
+    try:
+        opengl.context(16, 16).free()
+    except opengl.NoRendering as error:
+        return str(error)
+    return None
+
+
+@cache
+def gpu_problem() -> str | None:
+    """Why no graphics card can be used, None where one can."""
+    import torch
+
+    return None if torch.cuda.is_available() else "PyTorch finds no graphics card"
+
+
+def browser_problem() -> str | None:
+    """Why no page can be opened, None where one can."""
+    names = ("chromium", "chromium-browser", "google-chrome", "firefox")
+    return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
+
+
+NEEDS: dict[str, Callable[[], str | None]] = {"gl": opengl_problem, "gpu": gpu_problem, "browser": browser_problem}
+"""Marker -> why its tests cannot run here."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name, problem in NEEDS.items():
+        if item.get_closest_marker(name) and problem():
+            pytest.skip(f"{name}: {problem()}")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch as th
 
+import qmp_envs
 from benchmarks import every_set
 from benchmarks.paper import point2d
-from benchmarks.speed import methods, ratios, workloads
+from benchmarks.speed import construction, families, methods, ratios, workloads
 from benchmarks.speed.test_speed import VARIANTS
 from qmp_sb3 import make_multitask_vec_env, presets
 
@@ -56,6 +57,20 @@ def test_a_methods_cost_is_that_of_its_own_parts():
     before = base._n_updates, other._n_updates
     groups["update"]["cds+qmp"]()
     assert (base._n_updates, other._n_updates) == (before[0], before[1] + 1)
+
+
+def test_steps_per_second_of_a_task_set():
+    table = families.table(["QMP/MultistageReacher-v0"], rounds=1, round_seconds=0.0, upstream=False)
+    rows = [row.split(" | ") for row in table.splitlines()[2:]]
+    assert [row[1] for row in rows] == [families.BATCH, families.SINGLE, families.PHYSICS]
+    assert all(float(row[3].replace(",", "")) > 0 for row in rows)
+    assert set(families.UPSTREAM) <= set(qmp_envs.ids())
+
+
+def test_time_and_memory_of_construction():
+    measured = construction.measure("'QMP/Maze-v0'")
+    assert measured["processes"] == 1 and measured["make, s"] > 0.0
+    assert measured["peak RSS, MB"] >= measured["RSS after, MB"] > 10.0
 
 
 def test_the_looped_switches_agree():

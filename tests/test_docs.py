@@ -89,7 +89,15 @@ def test_python(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             exec(compile("\n" * snippet.line + snippet.code, str(path), "exec"), names)
 
 
-@pytest.mark.parametrize("snippet", [one for one in ALL if one.language == "console"], ids=str)
+def marks(snippet: Snippet) -> list[pytest.MarkDecorator]:
+    """What the commands of a snippet need of the machine."""
+    return [pytest.mark.gl] if re.search(r"^\$ qmp watch|; qmp watch", snippet.code, re.M) else []
+
+
+CONSOLE = [pytest.param(one, id=str(one), marks=marks(one)) for one in ALL if one.language == "console"]
+
+
+@pytest.mark.parametrize("snippet", CONSOLE)
 def test_console(snippet: Snippet, tmp_path: Path) -> None:
     if snippet.skipped:
         pytest.skip(snippet.skipped)

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKED_EXTRAS = ("dev", "metaworld", "robotics", "report")
+LOCKED_EXTRAS = ("dev", "docs", "metaworld", "robotics", "report")
 LOCK = [
     line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
 ]
@@ -123,7 +123,10 @@ def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("target", [".venv", "train", "test", "test-all", "lint", "type", "bench", "lock", "help"])
+TARGETS = "train test test-all lint type bench docs pictures gifs lock help".split()
+
+
+@pytest.mark.parametrize("target", [".venv", *TARGETS])
 def test_targets_exist(target: str) -> None:
     result = make("-n", target)
     assert result.returncode == 0, result.stderr

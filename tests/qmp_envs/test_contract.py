@@ -18,17 +18,26 @@ from tests.sampling import each_batch_id, each_batch_share, each_id, each_share,
 # Positions and velocities of a simulated body have no honest limits, which Gymnasium dislikes.
 ALLOWED_WARNINGS = ("A Box observation space minimum value is -infinity", "maximum value is infinity")
 # Observation elements that may stay the same over a random rollout, by id.
+SECOND_OBJECT = dict.fromkeys(
+    [*range(11, 18), *range(29, 36)], "a second object, which no task of MT10 has and few others: now, one step earlier"
+)
+STILL_OBJECT = dict.fromkeys([*range(7, 11), *range(25, 29)], "rotation of an object that random actions do not turn")
 CONSTANT: dict[str, dict[int, str]] = {
     "QMP/MultistageReacher-v0": {
         12: "stage 0: random actions reach no subgoal of tasks 0 to 3",
         13: "stage 1: as above",
         14: "stage 2: as above",
     },
+    "QMP/Kitchen-v0": dict.fromkeys(range(30, 60), "goal: constant in a task, and zero where no task has one"),
     "QMP/MetaWorldCDS-v0": {
+        5: "how far the drawer is open: random actions do not move it",
         6: "height of the drawer's handle: it slides",
         **dict.fromkeys(range(7, 11), "rotation of the drawer: as above"),
         13: "height of the door's handle: the hinge is upright",
     },
+    "QMP/MT10-v0": SECOND_OBJECT,
+    "QMP/MT25-v0": SECOND_OBJECT | STILL_OBJECT,
+    "QMP/MT50-v0": SECOND_OBJECT | STILL_OBJECT,
 }
 
 

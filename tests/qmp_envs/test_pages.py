@@ -1,20 +1,127 @@
-"""The pages in docs/envs are those that the docstrings give."""
+"""The pages in docs/envs are those that the code and the docstrings give."""
 
+import inspect
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gymnasium import spaces
 
-from qmp_envs.pages import file_name, page
+import qmp_envs
+from qmp_envs import page_tables, reacher
+from qmp_envs.pages import SECTIONS, index, page, picture_names, split, stem
 from qmp_envs.registry import ENTRIES
 
 DOCS = Path(__file__).parents[2] / "docs" / "envs"
+STALE = "stale: run `python -m qmp_envs.pages docs/envs`"
+REACHER = ENTRIES["QMP/MultistageReacher-v0"]
+each_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+@each_entry
 def test_page_is_up_to_date(entry):
-    written = (DOCS / file_name(entry.id)).read_text()
-    assert written == page(entry), "stale: run `python -m qmp_envs.pages docs/envs`"
-    for heading in ("Description", "Action space", "Observation space", "Rewards", "Starting state"):
-        assert f"## {heading}" in written
-    for heading in ("Episode end", "Success", "Arguments", "Version history"):
-        assert f"## {heading}" in written
+    written = (DOCS / f"{stem(entry.id)}.md").read_text(encoding="utf-8")
+    assert written == page(entry), STALE
+    for heading in ("Tasks", "Info", *SECTIONS):
+        assert f"\n## {heading}\n" in written
+
+
+def test_index_is_up_to_date():
+    assert (DOCS / "index.md").read_text(encoding="utf-8") == index(), STALE
+
+
+def test_there_are_no_other_pages():
+    assert {path.stem for path in DOCS.glob("*.md")} == {"index", *map(stem, ENTRIES)}
+
+
+@each_entry
+def test_every_task_has_a_picture_and_every_id_a_film(entry):
+    folder = DOCS / "pictures" / stem(entry.id)
+    wanted = picture_names(entry.id, qmp_envs.task_names(entry.id))
+    assert {path.stem for path in folder.glob("*.png")} == set(wanted), "run `make pictures`"
+    assert len(set(wanted)) == len(wanted)
+    film = DOCS / "gifs" / f"{stem(entry.id)}.gif"
+    assert 2_000 < film.stat().st_size <= 300_000, "run `make gifs`"
+
+
+@each_entry
+def test_tables_name_every_element_and_argument(entry):
+    text, task_set = page(entry), qmp_envs.make_task_set(entry.id)
+    for name in inspect.signature(type(task_set)).parameters:
+        assert f"| `{name}` | " in text
+    for name in ("Action space", "Observation space"):
+        section = text.split(f"## {name}\n")[1].split("\n## ")[0]
+        assert "| Num |" in section and "| Min | Max |" in section
+    for name in task_set.task_names:
+        assert f": `{name}`" in text
+
+
+@each_entry
+def test_the_page_is_about_the_id_not_only_the_class(entry):
+    text = page(entry)
+    for name, value in entry.kwargs.items():
+        assert f"| `{name}` | `{page_tables.number(value)}`, set by the id |" in text
+    assert f"{entry.horizon} steps of" in text and entry.reward in text
+
+
+# ---- pages follow the code ---------------------------------------------------------------------------------
+
+
+def test_a_changed_weight_changes_the_page(monkeypatch):
+    assert "-distance - 0.4 (3 - stage)" in page(REACHER)
+    monkeypatch.setattr(reacher, "STAGE_COST", 0.7)
+    changed = page(REACHER)
+    assert "-distance - 0.7 (3 - stage)" in changed and "| `STAGE_COST` | 0.7 |" in changed
+
+
+def test_a_changed_default_changes_the_page(monkeypatch):
+    constructor = reacher.MultistageReacher.__init__
+    assert "| `paper_bonus` | `None` |" in page(REACHER)
+    first, _, *others = constructor.__defaults__
+    monkeypatch.setattr(constructor, "__defaults__", (first, 7.5, *others))
+    assert "| `paper_bonus` | `7.5` |" in page(REACHER)
+
+
+def test_bounds_come_from_the_space():
+    low, high = np.array([-1, -2, -3, 0], np.float32), np.array([1, 2, 3, np.inf], np.float32)
+    text = "| Num | What | Unit |\n|---|---|---|\n| 0-2 | place | m |\n| 3 | rest | |"
+    assert page_tables.with_bounds(text, spaces.Box(low, high), "a test").splitlines() == [
+        "| Num | What | Min | Max | Unit |",
+        "|---|---|---|---|---|",
+        "| 0-2 | place | -1, -2, -3 | 1, 2, 3 | m |",
+        "| 3 | rest | 0 | inf | |",
+    ]
+
+
+@pytest.mark.parametrize("rows", ["| 0-1 | a |", "| 0, 2 | a |\n| 1 | b |", "| 0-3 | a |"])
+def test_a_table_that_leaves_out_an_element_is_an_error(rows):
+    with pytest.raises(ValueError, match="Arm, Action space: the table lists"):
+        page_tables.with_bounds(f"| Num | What |\n|---|---|\n{rows}", spaces.Box(-1, 1, (3,)), "Arm, Action space")
+
+
+def test_unknown_constants_arguments_and_sections_are_errors():
+    with pytest.raises(ValueError, match="no constant 'STAGE_COSTS'; did you mean 'STAGE_COST'"):
+        page_tables.filled("{STAGE_COSTS}", reacher)
+    with pytest.raises(ValueError, match="differ in goal_radius"):
+        page_tables.arguments(":param layout: a\n:param goal_radius: b", lambda layout: None, {})
+    with pytest.raises(ValueError, match="differ in layout"):
+        page_tables.arguments("", lambda layout: None, {})
+    with pytest.raises(ValueError, match="of Arm has the sections Description.*Missing: Action space"):
+        split("## Description\nWords.", "Arm")
+
+
+def test_numbers_are_short():
+    assert page_tables.number(np.array([[0.1, 2.0]])) == "((0.1, 2))"
+    assert page_tables.number((1e-05, "a", None, True)) == '(1e-05, "a", None, True)'
+
+
+def test_constants_show_what_their_comments_say():
+    text = page_tables.constants(reacher)
+    assert "| `TOUCH_DISTANCE` | 0.05 | m; the hand touches a subgoal below this |" in text
+    assert "TASK_NAMES" not in text and "_VELOCITY_WEIGHTS" not in text
+
+
+def test_motors_come_from_the_model():
+    table = page_tables.motors(qmp_envs.make_task_set(REACHER.id))
+    assert "| 0 | motor `motor_1` | -1 | 1 | `joint_1` | hinge | 5 N m |" in table
+    assert page_tables.motors(qmp_envs.make_task_set("QMP/Point2D-v0")) == ""

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 
+import gymnasium as gym
 import numpy as np
 import psutil
 import pytest
@@ -20,9 +21,11 @@ from qmp_envs.threads import ThreadTeam
 from qmp_envs.worker_process import WorkerEndedError
 from tests.qmp_envs.parallel_sets import DIE, RAISE, SpreadReacher, ThreadedReacher, Walkers, make
 from tests.qmp_envs.test_vector import assert_same_infos
+from tests.sampling import each_batch_share, some
 
 
 def children():
+    gc.collect()  # what earlier tests left over ends now, and not while we count
     return psutil.Process().children(recursive=True)
 
 
@@ -72,6 +75,7 @@ def test_one_process_is_this_one_and_each_further_one_a_worker():
 
 
 def test_threads_end_with_their_environment():
+    gc.collect()
     before = threading.active_count()
     envs = make(ThreadedReacher, 3)
     envs.reset(seed=0)
@@ -154,27 +158,33 @@ def test_a_worker_that_cannot_start_is_an_error_at_once():
 
 
 def test_nothing_is_left_behind():
-    gc.collect()
     before, files = children(), psutil.Process().num_fds()
     for end in (lambda envs: envs.close(), lambda envs: None):
         envs = make(Walkers, 3)
         envs.reset(seed=0)
         end(envs)
         del envs
-        gc.collect()
         assert children() == before
         assert psutil.Process().num_fds() == files
 
 
-def test_number_of_workers():
+def test_number_of_workers(monkeypatch):
     with pytest.raises(ValueError, match="workers must be at least 1 .* got 0"):
         make(Walkers, 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    for slots_per_worker, workers in {1: 4, 2: 2, 5: 1, 6: 1}.items():  # five slots, four cores
+        monkeypatch.setattr(Walkers, "slots_per_worker", slots_per_worker)
+        before = len(children())
+        envs = make(Walkers, None)
+        assert len(children()) - before == workers - 1
+        envs.close()
 
 
 SCRIPT = """
 import os, signal, sys, time
 import numpy as np
 from tests.qmp_envs.test_vector import assert_same_infos
+from tests.sampling import each_batch_share, some
 from tests.qmp_envs.parallel_sets import Walkers, make
 
 envs = make(Walkers, 2)
@@ -292,3 +302,13 @@ def test_threads_survive_a_copy_of_the_process():
     )
     out, _ = script.communicate(timeout=30)
     assert out == "4 4\n"
+
+
+@each_batch_share
+def test_every_id_gives_the_same_numbers_with_two_workers(id, share):
+    serial, parallel = (gym.make_vec(id, workers=workers, max_episode_steps=13) for workers in (1, 2))
+    np.testing.assert_array_equal(serial.reset(seed=0)[0], parallel.reset(seed=0)[0])
+    serial.action_space.seed(0)
+    actions = [serial.action_space.sample() for _ in range(some(200, share))]
+    assert_same_steps(serial.unwrapped, parallel.unwrapped, actions)
+    parallel.close()

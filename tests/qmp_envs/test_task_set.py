@@ -1,5 +1,6 @@
 """The parts of the contract that few families use: noise, opening steps, measured views, a body per task."""
 
+import inspect
 import pickle
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from qmp_envs import BatchedTaskSetEnv, Outcome, TaskSet, TaskSetEnv
+from qmp_envs import BatchedTaskSetEnv, Outcome, TaskSet, TaskSetEnv, make_task_set
+from qmp_envs.registry import DRIVER_OPTIONS
 
 PENDULUM = """
 <mujoco>
@@ -123,3 +125,10 @@ def test_noise_belongs_to_the_seed_and_survives_pickling():
     for _ in range(5):
         np.testing.assert_array_equal(envs.step(np.ones((3, 1)))[0], copy.step(np.ones((3, 1)))[0])
     np.testing.assert_array_equal(envs.reset(seed=0)[0], first)
+
+
+def test_arguments_of_the_environments_are_told_from_options_of_a_task_set():
+    taken = {name for driver in (TaskSetEnv, BatchedTaskSetEnv) for name in inspect.signature(driver).parameters}
+    assert set(DRIVER_OPTIONS) == (taken - {"task_set", "options"}) | {"max_episode_steps"}
+    everything = {"max_episode_steps": 7, "task": 0, "workers": 1, "layout": "umaze", "num_tasks": 2}
+    assert make_task_set("QMP/Maze-v0", **everything).num_tasks == 2

@@ -372,6 +372,7 @@ def test_a_short_episode_shows_its_last_frame() -> None:
     assert film[:, 0, 0, 0].tolist() == [50, 60, 60, 60, 60]
 
 
+@pytest.mark.gl
 def test_watch_films_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(quick_spec(steps=60), tmp_path / "run")
     assert main(["watch", str(tmp_path / "run")]) == 0

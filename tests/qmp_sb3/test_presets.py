@@ -25,6 +25,14 @@ SMALL = {
     "device": "cpu",
 }
 METHODS = tuple(presets.methods())
+#: presets that an id lacks, because nobody published the settings
+UNPUBLISHED = {
+    "QMP/Point2D-v0": ("official", "paper"),
+    "QMP/MT25-v0": ("paper",),
+    "QMP/MT50-v0": ("paper",),
+    "QMP/HalfCheetahGravity-v0": ("official", "paper"),
+    "QMP/HalfCheetahBody-v0": ("official", "paper"),
+}
 REACHER = "QMP/MultistageReacher-v0"
 
 
@@ -187,7 +195,7 @@ def test_every_value_has_a_source(id, preset):
         try:
             values = presets.sources(method, id, preset)
         except ValueError as error:
-            assert id == "QMP/Point2D-v0" and "has no preset" in str(error)  # the paper gives none for it
+            assert preset in UNPUBLISHED[id] and "has no preset" in str(error)
             return
         for argument, (_, source) in values.items():
             assert isinstance(source, str) and len(source) >= 4, argument

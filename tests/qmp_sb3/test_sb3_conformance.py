@@ -271,11 +271,9 @@ def test_predicting_does_not_disturb_training(which):
 # ---------------------------------------------------------------------------------------------------------- predicting
 
 
-@pytest.mark.parametrize("device", ["cpu", "auto", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "auto", pytest.param("cuda", marks=pytest.mark.gpu)])
 @one_and_three
 def test_predict(which, device):
-    if device == "cuda" and not th.cuda.is_available():
-        pytest.skip("no CUDA device")
     model = make(which, device=device)
     expected = {"cpu": "cpu", "cuda": "cuda", "auto": "cuda" if th.cuda.is_available() else "cpu"}[device]
     assert model.policy.device.type == expected
