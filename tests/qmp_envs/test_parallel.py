@@ -183,14 +183,13 @@ def test_number_of_workers(monkeypatch):
 SCRIPT = """
 import os, signal, sys, time
 import numpy as np
-from tests.qmp_envs.test_vector import assert_same_infos
-from tests.sampling import each_batch_share, some
 from tests.qmp_envs.parallel_sets import Walkers, make
 
 envs = make(Walkers, 2)
 envs.reset(seed=0)
 actions = np.zeros((5, 2), np.float32)
 print(envs._slots.physics._workers[0].pid, flush=True)
+sys.stdin.readline()
 """
 
 
@@ -199,13 +198,17 @@ def run_script(rest):
     code = SCRIPT + textwrap.dedent(rest)
     script = subprocess.Popen(
         [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         start_new_session=True,
     )
-    return script, psutil.Process(int(script.stdout.readline()))
+    worker = psutil.Process(int(script.stdout.readline()))
+    # It prints the rest only now: readline() would keep what comes early, out of communicate()'s sight.
+    print(file=script.stdin, flush=True)
+    return script, worker
 
 
 def assert_ends(process, seconds=10.0):
@@ -277,13 +280,14 @@ def test_a_copy_of_the_process_is_told_that_the_workers_are_not_its_own():
                 print(error, flush=True)
             envs.close()
             os._exit(0)
-        os.waitpid(child, 0)
+        print("status", os.waitpid(child, 0)[1])
         envs.step(actions)
         print("still working")
         """
     )
     out, errors = script.communicate(timeout=30)
-    assert "belongs to another process" in out and out.endswith("still working\n") and errors == ""
+    assert errors == "" and "status 0\n" in out
+    assert "belongs to another process" in out and out.endswith("still working\n")
     assert_ends(worker)
 
 
