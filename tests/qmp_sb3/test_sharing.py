@@ -207,9 +207,9 @@ def test_cds_gives_the_reward_that_the_receiving_tasks_environment_gives(id):
         action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
         action[0] = -1 + 2 * step / steps  # tells the steps apart
         next_obs, given[:, step], dones, infos = env.step(np.tile(action, (tasks, 1)))
-        assert not dones.any()
         if not (next_obs == next_obs[0]).all():
             pytest.skip("its tasks differ in what is seen or in the body, so no two environments make the same steps")
+        assert not dones.any()
         buffer.stage(slots.columns())
         buffer.add(obs, next_obs, np.tile(action, (tasks, 1)), given[:, step], dones, infos)
         obs = next_obs
