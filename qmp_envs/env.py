@@ -70,7 +70,9 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         if seed is not None or not slots.generators:
             self._np_random_seed = slots.seed(0, seed)
             self._np_random = slots.generators[0]
-        slots.task_ids[0] = self._next_task(options or {})
+        task = self._next_task(options or {})
+        self._running = False  # a refused start leaves no episode to go on with
+        slots.task_ids[0] = task
         observation = slots.start(np.array([0]), options)[0]
         self._running = True
         if self.render_mode == "human":
@@ -100,6 +102,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         return self._renderer.draw(self._slots, 0)
 
     def close(self) -> None:
+        self._running = False
         self._slots.close()
         if self._renderer is not None:
             self._renderer.close()

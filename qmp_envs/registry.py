@@ -131,6 +131,10 @@ DRIVER_OPTIONS = (
 """Arguments of the environments that are not options of a task set."""
 
 
+OTHER_WORDS = {"horizon": "max_episode_steps", "episode_length": "max_episode_steps", "one_hot": "task_one_hot"}
+"""What other packages call some of them."""
+
+
 def ids() -> tuple[str, ...]:
     """Every id of this suite that ``gym.make`` and ``gym.make_vec`` accept."""
     return tuple(ENTRIES)
@@ -168,10 +172,11 @@ def build(task_set: str | TaskSet, **options: Any) -> TaskSet:
     allowed = list(inspect.signature(constructor).parameters)
     for option in options:
         if option not in allowed:
-            raise TypeError(
-                f"{name} has no option {option!r}; did you mean {closest(option, [*DRIVER_OPTIONS, *allowed])!r}? "
-                f"Options: {', '.join([*DRIVER_OPTIONS, *allowed])}."
-            )
+            known = [*DRIVER_OPTIONS, *allowed]
+            if option in DRIVER_OPTIONS:
+                raise TypeError(f"{option!r} is an option of gym.make_vec, gym.make has none of that name.")
+            meant = OTHER_WORDS.get(option) or closest(option, known)
+            raise TypeError(f"{name} has no option {option!r}; did you mean {meant!r}? Options: {', '.join(known)}.")
     return constructor(**options)
 
 
