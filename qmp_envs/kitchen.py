@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from qmp_envs import options
 from qmp_envs.kitchen_model import CAMERAS, physics_model, scene_model
 from qmp_envs.kitchen_tasks import NAMES, POSITIONS, SITES, THRESHOLDS, VELOCITIES, table
 from qmp_envs.physics import Physics, State
@@ -156,13 +157,13 @@ class Kitchen(TaskSet):
     def __init__(
         self, noise: float = 0.1, success_bonus: float | None = 2800.0, terminate_on_success: bool = True
     ) -> None:
-        if not noise >= 0.0:
-            raise ValueError(f"noise must be at least 0, got {noise!r}.")
-        self.noise, self.success_bonus, self.terminate_on_success = noise, success_bonus, terminate_on_success
+        self.noise = options.number("noise", noise, 0.0)
+        self.success_bonus = None if success_bonus is None else options.number("success_bonus", success_bonus)
+        self.terminate_on_success = terminate_on_success
         self.model_of_task = np.zeros(len(NAMES), np.int64)
         self.action_space = spaces.Box(-1.0, 1.0, (9,), np.float32)
         self.observation_space = spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (2 * POSITIONS,), np.float32)
-        self._noise_sizes = noise * NOISE_SIZES
+        self._noise_sizes = self.noise * NOISE_SIZES
         self.starts, self.goals, self._moved, self._shown_goals = table()
 
     @cached_property

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from qmp_envs import options
 from qmp_envs.metaworld_tasks import (
     BENCHMARKS,
     GOAL_HIGH,
@@ -24,7 +25,7 @@ from qmp_envs.sawyer import MEASURES, SawyerPhysics
 from qmp_envs.sawyer_models import OVERVIEW, scene_model
 from qmp_envs.sawyer_simulator import FRAME_SKIP, OBSERVATION, SawyerTask, scene_source
 from qmp_envs.spread import spread
-from qmp_envs.task_set import Outcome, TaskSet, closest
+from qmp_envs.task_set import Outcome, TaskSet
 
 CANDIDATES = 64  # random vectors drawn per reset; in the worst task, box-close, every third is accepted
 GOALS = {"rand": None, "fixed-50": 50, "fixed-1": 1}  # how many random vectors a task has
@@ -158,12 +159,13 @@ class MetaWorld(TaskSet):
         reward_scale: float = 1.0,
         terminate_on_success: bool = False,
     ) -> None:
-        _allow("benchmark", benchmark, tuple(BENCHMARKS))
-        _allow("goals", goals, tuple(GOALS))
-        _allow("reward_version", reward_version, REWARD_VERSIONS)
+        options.choice("benchmark", benchmark, BENCHMARKS)
+        options.choice("goals", goals, GOALS)
+        options.choice("reward_version", reward_version, REWARD_VERSIONS)
+        seed = options.seed("goal_seed", goal_seed)
         self.name = benchmark
         self.task_names = BENCHMARKS[benchmark]
-        self.reward_scale = reward_scale
+        self.reward_scale = options.number("reward_scale", reward_scale, 0.0, above=True)
         self.terminate_on_success = terminate_on_success
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = _observation_space()
@@ -173,16 +175,16 @@ class MetaWorld(TaskSet):
         self._low = np.array([padded(place.low) for place in places])
         self._high = np.array([padded(place.high) for place in places])
         self._apart = np.array([place.apart for place in places])
-        options = {"reward_function_version": reward_version}
+        told = {"reward_function_version": reward_version}
         self.simulators = tuple(
-            SawyerTask(name, f"metaworld.envs:Sawyer{place.simulator}EnvV3", options=options)
+            SawyerTask(name, f"metaworld.envs:Sawyer{place.simulator}EnvV3", options=told)
             for name, place in zip(self.task_names, places, strict=True)
         )
         sources = [scene_source(task) for task in self.simulators]
         self.scenes = tuple(dict.fromkeys(sources))
         self.model_of_task = np.array([self.scenes.index(source) for source in sources])
         count = GOALS[goals]
-        self._fixed = None if count is None else self._draw_goals(count, goal_seed)
+        self._fixed = None if count is None else self._draw_goals(count, seed)
 
     def _draw_goals(self, count: int, seed: int) -> np.ndarray:
         """``(tasks, count, 6)``: the random vectors of tasks that have a fixed number of them."""
@@ -270,11 +272,3 @@ def _observation_space() -> spaces.Box:
     low = [*HAND_LOW, OPENING_LOW, *-objects] * 2 + list(GOAL_LOW)
     high = [*HAND_HIGH, OPENING_HIGH, *objects] * 2 + list(GOAL_HIGH)
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32), (OBSERVATION,), np.float32)
-
-
-def _allow(option: str, given: str, allowed: tuple[str, ...]) -> None:
-    if given not in allowed:
-        raise ValueError(
-            f"Unknown {option} {given!r}; did you mean {closest(str(given), allowed)!r}? "
-            f"Allowed: {', '.join(map(repr, allowed))}."
-        )

@@ -9,11 +9,12 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from qmp_envs import options
 from qmp_envs.cds_physics import CdsPhysics, Start
 from qmp_envs.cds_rewards import INFO, JUDGES, Judgment, Measured, Wanted
 from qmp_envs.cds_scene import FRAME_SKIP, drawn_scene, settle, simulated_scene
 from qmp_envs.physics import Physics, State
-from qmp_envs.task_set import Outcome, TaskSet, closest, one_model
+from qmp_envs.task_set import Outcome, TaskSet, one_model
 
 
 class CdsTask(NamedTuple):
@@ -186,12 +187,9 @@ class MetaWorldCDS(TaskSet):
         reward_scale: float = 1.0,
         terminate_on_success: bool = False,
     ) -> None:
-        if goals not in GOALS:
-            raise ValueError(
-                f"Unknown goals {goals!r}; did you mean {closest(goals, tuple(GOALS))!r}? "
-                f"Allowed are {', '.join(map(repr, GOALS))}."
-            )
-        self.reward_scale = reward_scale
+        options.choice("goals", goals, GOALS)
+        seed = options.seed("goal_seed", goal_seed)
+        self.reward_scale = options.number("reward_scale", reward_scale, 0.0, above=True)
         self.terminate_on_success = terminate_on_success
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (21,), np.float32)
@@ -225,7 +223,7 @@ class MetaWorldCDS(TaskSet):
         count = GOALS[goals]
         self._fixed: np.ndarray | None = None  # (tasks, count, 3) m
         if count is not None:
-            draws = [np.random.default_rng([goal_seed, i]).random((count, 3)) for i in range(len(TASKS))]
+            draws = [np.random.default_rng([seed, i]).random((count, 3)) for i in range(len(TASKS))]
             self._fixed = self._low[:, None] + np.array(draws) * (self._high - self._low)[:, None]
 
     # ---- physics -------------------------------------------------------------------------------------------
