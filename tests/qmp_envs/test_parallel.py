@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from qmp_envs import BatchedTaskSetEnv
+from qmp_envs import BatchedTaskSetEnv, worker_process
 from qmp_envs.threads import ThreadTeam
 from qmp_envs.worker_process import WorkerEndedError
 from tests.qmp_envs.parallel_sets import DIE, RAISE, SpreadReacher, ThreadedReacher, Walkers, make
@@ -146,7 +146,7 @@ def test_a_killed_worker_is_an_error_within_a_second(when):
         envs.reset()
     envs.close()
     with pytest.raises(RuntimeError, match="'one', 'three' is closed"):
-        envs.step(actions)
+        envs.reset()
 
 
 def test_a_worker_that_cannot_start_is_an_error_at_once():
@@ -267,6 +267,36 @@ def test_an_interrupted_environment_works_on():
     out, errors = script.communicate(timeout=60)
     assert (out, errors) == ("the same\n", "")
     assert_ends(worker)
+
+
+@pytest.mark.parametrize("has_content", [False, True])
+def test_interrupted_between_header_and_content(monkeypatch, has_content):
+    """A reply that has content cannot be half read: the worker ends. One without leaves nothing behind."""
+    envs = make(Walkers, 2)
+    first, _ = envs.reset(seed=0)
+    (worker,) = envs._slots.physics._workers
+    whole = worker_process.HEADER
+
+    class Interrupted:
+        size, pack = whole.size, whole.pack
+
+        def unpack(self, header):
+            raise KeyboardInterrupt
+
+    if has_content:
+        worker.order(worker_process.CALL, ("pickled", ()))
+    else:
+        worker.order(worker_process.STEPS[0])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(worker_process, "HEADER", Interrupted())
+        worker.finish()
+    if has_content:
+        with pytest.raises(RuntimeError, match="is closed"):
+            envs.reset(seed=0)
+        assert not psutil.pid_exists(worker.pid)
+    else:
+        np.testing.assert_array_equal(envs.reset(seed=0)[0], first)
+    envs.close()
 
 
 def test_a_copy_of_the_process_is_told_that_the_workers_are_not_its_own():
