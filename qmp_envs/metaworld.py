@@ -22,7 +22,7 @@ from qmp_envs.metaworld_tasks import (
 )
 from qmp_envs.physics import Physics, State
 from qmp_envs.sawyer import MEASURES, SawyerPhysics
-from qmp_envs.sawyer_models import OVERVIEW, scene_model
+from qmp_envs.sawyer_models import MEASURE_MEANINGS, OVERVIEW, scene_model
 from qmp_envs.sawyer_simulator import FRAME_SKIP, OBSERVATION, SawyerTask, scene_source
 from qmp_envs.spread import spread
 from qmp_envs.task_set import Outcome, TaskSet
@@ -86,7 +86,11 @@ class MetaWorld(TaskSet):
     numbers `near_object`, `grasp_success`, `grasp_reward`, `in_place_reward`, `obj_to_target` (m) and
     `unscaled_reward` (before `reward_scale`).
 
-    In MT10, version "v2", with T(x; b, m) falling from 1 at x <= b to 0.1 at x = b + m (long tail), G the same as a
+    The formulas of MT10's tasks in version "v2" follow. Those of the other tasks, and of version "v1", are not written
+    out here: they are the method `compute_reward` of the task's class in
+    [Meta-World's source](https://github.com/Farama-Foundation/Metaworld/tree/v3.1.1/metaworld/envs).
+
+    With T(x; b, m) falling from 1 at x <= b to 0.1 at x = b + m (long tail), G the same as a
     Gaussian, H(a, b) = ab / (a + b - ab), d the distance of object and goal and d0 that at the start (m):
 
     | task | reward per step | 10 instead if |
@@ -114,8 +118,8 @@ class MetaWorld(TaskSet):
 
     ## Success
     `success`: Meta-World's condition of the task holds in this step, e.g. the object is within 0.05 m (`push`) or
-    0.07 m (`pick-place`) of the goal. `is_success`: it held in this or an earlier step of the episode, the published
-    measure.
+    0.07 m (`pick-place`) of the goal; it stands in the method `evaluate_state` of the task's class. `is_success`: it
+    held in this or an earlier step of the episode, the published measure.
 
     ## Arguments
     :param benchmark: the set of tasks, `"MT10"`, `"MT25"` or `"MT50"`
@@ -144,6 +148,7 @@ class MetaWorld(TaskSet):
     """
 
     start_names = ("random_vector",)
+    measure_meanings = MEASURE_MEANINGS
     horizon = 500
     frame_skip = FRAME_SKIP
     slots_per_worker = 4  # 1 ms and more of work, for a process that needs 100 MB
