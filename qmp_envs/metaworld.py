@@ -14,6 +14,7 @@ from qmp_envs.metaworld_tasks import (
     BENCHMARKS,
     GOAL_HIGH,
     GOAL_LOW,
+    GOALS,
     MT50,
     PLACES,
     RANDOM_VECTOR,
@@ -22,13 +23,12 @@ from qmp_envs.metaworld_tasks import (
 )
 from qmp_envs.physics import Physics, State
 from qmp_envs.sawyer import MEASURES, SawyerPhysics
-from qmp_envs.sawyer_models import MEASURE_MEANINGS, OVERVIEW, scene_model
-from qmp_envs.sawyer_simulator import FRAME_SKIP, OBSERVATION, SawyerTask, scene_source
+from qmp_envs.sawyer_models import FRAME_SKIP, MEASURE_MEANINGS, OVERVIEW, scene_model
+from qmp_envs.sawyer_simulator import OBSERVATION, SawyerTask, scene_source
 from qmp_envs.spread import spread
 from qmp_envs.task_set import Outcome, TaskSet
 
 CANDIDATES = 64  # random vectors drawn per reset; in the worst task, box-close, every third is accepted
-GOALS = {"rand": None, "fixed-50": 50, "fixed-1": 1}  # how many random vectors a task has
 REWARD_VERSIONS = ("v2", "v1")
 
 # Limits of the observation: hand (m), opening of the gripper, two objects, twice; then the goal (m).

@@ -13,8 +13,10 @@ from qmp_envs import options
 from qmp_envs.cds_physics import CdsPhysics, Start
 from qmp_envs.cds_rewards import INFO, JUDGES, Judgment, Measured, Wanted, reward_table
 from qmp_envs.cds_scene import FRAME_SKIP, drawn_scene, settle, simulated_scene
+from qmp_envs.metaworld_tasks import GOALS
 from qmp_envs.physics import Physics, State
-from qmp_envs.sawyer_models import MEASURE_MEANINGS
+from qmp_envs.rotations import quaternions
+from qmp_envs.sawyer_models import MEASURE_MEANINGS, OPEN_WIDTH
 from qmp_envs.task_set import Outcome, TaskSet, one_model
 
 
@@ -46,9 +48,7 @@ JOINT = {"door": "doorjoint", "drawer": "goal_slidey"}
 
 STEP_LENGTH = 0.01  # m: how far an action of 1 moves the mocap body
 MOCAP_LOW, MOCAP_HIGH = np.array([-0.5, 0.4, 0.05]), np.array([0.5, 1.0, 0.5])  # m
-OPEN_WIDTH = 0.1  # m between the claws: the gripper counts as open
 DRAWER_HANDLE = np.array([0.0, -0.16, 0.0])  # m from the drawer's center
-GOALS = {"rand": None, "fixed-50": 50, "fixed-1": 1}  # how many fixed places of the object a task has
 
 
 class CdsMemory(NamedTuple):
@@ -232,8 +232,7 @@ class MetaWorldCDS(TaskSet):
     # ---- physics -------------------------------------------------------------------------------------------
 
     def make_physics(self, task_ids: np.ndarray, workers: int = 1) -> Physics:
-        threads = workers if self.step_in_threads else 1
-        return CdsPhysics(self.models[0], self._starts, self.views, task_ids, threads)
+        return CdsPhysics(self.models[0], self._starts, self.views, task_ids)
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
         return {
@@ -387,33 +386,6 @@ class MetaWorldCDS(TaskSet):
         model.body("drawer").pos, model.body("door").pos = state.drawer_place, state.door_place
         goal = self._goals(state.drawer_place[None], state.door_place[None], np.array([task_id]))
         model.site("goal").pos = goal[0]
-
-
-def quaternions(matrices: np.ndarray) -> np.ndarray:
-    """Rotations ``(batch, 9)``, rows of matrices, as quaternions ``(batch, 4)`` x y z w, with SciPy's choice of sign.
-
-    Of the four forms of a quaternion, each of which has one element that is positive and computed without a
-    difference, it takes the one where this element is largest.
-    """
-    forms = matrices @ _FORMS + _FORMS_AT_ZERO  # row i of 4 x 4: the quaternion times four times its element i
-    largest = np.argmax(forms[:, ::5], axis=1)  # of the diagonal
-    chosen = forms.reshape(-1, 4, 4)[np.arange(len(forms)), largest]
-    return chosen / np.sqrt(np.vecdot(chosen, chosen))[:, None]
-
-
-def _quaternion_forms() -> np.ndarray:
-    """``(9, 16)``: how the forms depend on the elements of the matrix, apart from the ones on the diagonal."""
-    forms = np.zeros((3, 3, 4, 4))
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        forms[i, i, (i, j, k, 3), (i, j, k, 3)] = 1.0, -1.0, -1.0, 1.0
-        for row, column in ((i, j), (j, i)):
-            forms[(i, j), (j, i), row, column] = 1.0
-        for row, column in ((i, 3), (3, i)):
-            forms[(k, j), (j, k), row, column] = 1.0, -1.0
-    return forms.reshape(9, 16)
-
-
-_FORMS, _FORMS_AT_ZERO = _quaternion_forms(), np.eye(4).reshape(16)
 
 
 def _start_table() -> tuple[Sequence[str], Iterable[Sequence[str]]]:
