@@ -17,7 +17,7 @@ from qmp_envs.task_set import Outcome, TaskSet
 class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
     """A task set as one environment. Every reset draws a task, unless ``task`` fixes it.
 
-    :param task_set: a task set, or its ``"module:class"`` (what the registered ids pass)
+    :param task_set: a task set, its ``"module:class"``, or an id of the suite (what the registered ids pass)
     :param task: index or name of the only task, or None to draw one at every reset
     :param render_mode: None, ``"rgb_array"``, ``"depth_array"`` (distance in m) or ``"human"`` (a window)
     :param camera: the camera's name; the family's first one by default

@@ -404,7 +404,7 @@ def test_drawing_shows_the_simulation(name):
 
 @pytest.mark.parametrize(
     "option,given,closest",
-    [("benchmark", "MT11", "MT10"), ("goals", "random", "rand"), ("reward_version", "v3", "v2")],
+    [("goals", "random", "rand"), ("reward_version", "v3", "v2")],
 )
 def test_unknown_option_values(option, given, closest):
     with pytest.raises(ValueError, match=f"Unknown {option} '{given}'; did you mean '{closest}'"):
@@ -416,3 +416,9 @@ def test_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "metaworld.envs", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'qmp-suite\[metaworld\]'"):
         qmp_envs.make_task_set("QMP/MT10-v0")
+
+
+@pytest.mark.parametrize("make_one", [gym.make, gym.make_vec, qmp_envs.make_task_set])
+def test_an_id_keeps_its_benchmark(make_one):
+    with pytest.raises(TypeError, match="'benchmark' is 'MT10' in this id"):
+        make_one("QMP/MT10-v0", benchmark="MT50")
