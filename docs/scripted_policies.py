@@ -102,28 +102,35 @@ def galloping(env: TaskSetEnv) -> Policy:
     return act
 
 
-def meta_world(env: TaskSetEnv) -> Policy:
-    """MT10, MT25, MT50: Meta-World's own policies."""
+def meta_world_policy(name: str) -> Policy:
+    """MT10, MT25, MT50: Meta-World's own policy of a task."""
     from metaworld import policies
 
-    policy = policies.ENV_POLICY_MAP[f"{env.task_names[env.task_id]}-v3"]()
+    policy = policies.ENV_POLICY_MAP[f"{name}-v3"]()
     return lambda observation: policy.get_action(observation.astype(np.float64))  # a copy: some write into it
 
 
-def meta_world_cds(env: TaskSetEnv) -> Policy:
+def meta_world_cds_policy(name: str) -> Policy:
     """Meta-World's own policies, which know one object, on the door or the drawer of the joint scene."""
-    from metaworld import policies
-
-    name = env.task_names[env.task_id]
-    policy = policies.ENV_POLICY_MAP[f"{name}-v3"]()
+    alone = meta_world_policy(name)
 
     def act(observation: np.ndarray) -> np.ndarray:
-        present = observation[:18].astype(np.float64)
+        present = observation[:18].copy()
         if name.startswith("door"):
             present[4:11] = present[11:18]
-        return policy.get_action(np.concatenate([present, present, observation[18:21]]))
+        return alone(np.concatenate([present, present, observation[18:21]]))
 
     return act
+
+
+def meta_world(env: TaskSetEnv) -> Policy:
+    """MT10, MT25, MT50: the task's policy."""
+    return meta_world_policy(env.task_names[env.task_id])
+
+
+def meta_world_cds(env: TaskSetEnv) -> Policy:
+    """Meta-World CDS: the task's policy."""
+    return meta_world_cds_policy(env.task_names[env.task_id])
 
 
 MAKERS: dict[str, Callable[[TaskSetEnv], Policy]] = {

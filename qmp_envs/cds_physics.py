@@ -48,12 +48,11 @@ class CdsPhysics(MujocoPhysics):
         starts: Sequence[Start],
         views: Callable[[mujoco.MjData], Mapping[str, np.ndarray]],
         task_ids: np.ndarray,
-        threads: int = 1,
     ) -> None:
         self._starts = tuple(starts)
         own_model = np.arange(len(task_ids))
         models = [copy.copy(model) for _ in own_model]
-        super().__init__(models, own_model, FRAME_SKIP, views, own_model, threads=threads)
+        super().__init__(models, own_model, FRAME_SKIP, views, own_model)
 
     def place(self, slots: np.ndarray, task_ids: np.ndarray, *start: np.ndarray) -> None:
         """Start slots afresh with the object of their task at ``random_vector`` ``(len(slots), 3)``, m."""

@@ -6,7 +6,7 @@ task can be judged by every other task, as data sharing needs it. All rewards ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,25 +16,35 @@ from qmp_envs.rewards import hamacher_product, long_tail, tolerance
 MAX_REWARD = 10.0
 
 # door-open
+READY_WEIGHT, OPENED_WEIGHT = 2.0, 8.0
 GRIP = np.array([-0.05, 0.0, 0.0])  # m from the handle's center: where the hand takes it
 BEHIND_GRIP = np.array([0.05, 0.03, -0.01])  # m from the grip: between handle and door
+BEHIND_WITHIN, BEHIND_MARGIN = 0.06, 0.5  # m
 FUNNEL_RADIUS = 0.12  # m around the grip; the hand may come down inside only
 AJAR = -np.pi / 90.0  # rad; below this the door counts as moved
-WIDE_OPEN = np.pi / 2.0 + np.pi / 6.0  # rad; where opening is rewarded in full, 0.5 rad less will do
+WIDE_OPEN = np.pi / 2.0 + np.pi / 6.0  # rad; where opening is rewarded in full, WIDE_WITHIN less will do
+WIDE_WITHIN, WIDE_MARGIN = 0.5, np.pi / 3.0  # rad
+AJAR_SHARE, WIDE_SHARE = 0.2, 0.8  # of what opening earns
 DOOR_OPEN_WITHIN = 0.08  # m, along x only
 
 # door-close
+TIPS_WEIGHT, SHUT_WEIGHT = 3.0, 6.0
 HAND_WITHIN = 0.0125  # m
+HAND_MARGIN = 0.1  # m, more than from the hand's start to the handle
 DOOR_SHUT_WITHIN = 0.05  # m: full reward
 DOOR_CLOSE_WITHIN = 0.08  # m: success
 
 # drawer-open
+DRAWER_OPEN_WEIGHT = 5.0  # of hand and drawer alike
+CAGE_WITHIN = 0.01  # m, in which x and y are scaled
+PULLED_WITHIN, PULLED_MARGIN = 0.02, 0.2  # m
 PULL = np.array([0.0, 0.2, 0.0])  # m from the target to the closed handle
 CAGE_SCALE = np.array([3.0, 3.0, 1.0])  # errors in the plane count three times, so the hand can come from above
 DRAWER_OPEN_WITHIN = 0.03  # m
 
 # drawer-close
 PULLED_HANDLE = np.array([0.0, -0.32, 0.14])  # m from the drawer's place: the start of the way that counts
+REACH_WITHIN = 0.005  # m
 DRAWER_SHUT_WITHIN = 0.05  # m: full reward for the place
 DRAWER_CLOSE_WITHIN = 0.065  # m: success
 
@@ -89,15 +99,15 @@ def door_open(now: Measured, wanted: Wanted) -> Judgment:
     floor = np.where(outside > 0.0, 0.04 * np.log(np.where(outside > 0.0, outside, 1.0)) + 0.4, 0.0)
     below = floor - now.hand[:, 2]
     above = tolerance(below, -np.inf, 0.01, np.maximum(floor, 0.0) / 2.0, long_tail)
-    behind = tolerance(_length(now.hand - grip - BEHIND_GRIP), 0.0, FUNNEL_RADIUS / 2.0, 0.5, long_tail)
+    behind = tolerance(_length(now.hand - grip - BEHIND_GRIP), 0.0, BEHIND_WITHIN, BEHIND_MARGIN, long_tail)
     ready = hamacher_product(above, behind)
     grasp = (np.minimum(np.maximum(now.effort, -1.0), 1.0) + 1.0) / 2.0
 
-    width = tolerance(WIDE_OPEN + now.door_angle, 0.0, 0.5, np.pi / 3.0, long_tail)
-    opened = 0.2 * (now.door_angle < AJAR) + 0.8 * width
+    width = tolerance(WIDE_OPEN + now.door_angle, 0.0, WIDE_WITHIN, WIDE_MARGIN, long_tail)
+    opened = AJAR_SHARE * (now.door_angle < AJAR) + WIDE_SHARE * width
 
     success = np.abs(now.door[:, 0] - wanted.goal[:, 0]) <= DOOR_OPEN_WITHIN
-    hand, object = 2.0 * hamacher_product(ready, grasp), 8.0 * opened
+    hand, object = READY_WEIGHT * hamacher_product(ready, grasp), OPENED_WEIGHT * opened
     return Judgment(
         hand=hand,
         object=object,
@@ -116,10 +126,10 @@ def door_close(now: Measured, wanted: Wanted) -> Judgment:
     distance = _length(now.door - wanted.goal)
     way = _length(now.door_place - wanted.goal)
     in_place = tolerance(distance, 0.0, DOOR_SHUT_WITHIN, way)
-    hand_margin = _length(wanted.hand_start - now.door) + 0.1
+    hand_margin = _length(wanted.hand_start - now.door) + HAND_MARGIN
     hand_in_place = tolerance(_length(now.fingertips - wanted.goal), 0.0, HAND_WITHIN, hand_margin)
 
-    hand, object = 3.0 * hand_in_place, 6.0 * in_place
+    hand, object = TIPS_WEIGHT * hand_in_place, SHUT_WEIGHT * in_place
     ones = np.ones(len(distance))
     return Judgment(
         hand=hand,
@@ -137,14 +147,14 @@ def door_close(now: Measured, wanted: Wanted) -> Judgment:
 def drawer_open(now: Measured, wanted: Wanted) -> Judgment:
     """5 hand at the handle + 5 handle at the goal."""
     distance = _length(now.drawer - wanted.goal)
-    opened = tolerance(distance, 0.0, 0.02, 0.2, long_tail)
+    opened = tolerance(distance, 0.0, PULLED_WITHIN, PULLED_MARGIN, long_tail)
     apart = now.drawer - now.hand
     margin = _length((wanted.goal + PULL - wanted.fingertips_start) * CAGE_SCALE)
-    caged = tolerance(_length(apart * CAGE_SCALE), 0.0, 0.01, margin, long_tail)
+    caged = tolerance(_length(apart * CAGE_SCALE), 0.0, CAGE_WITHIN, margin, long_tail)
     return Judgment(
-        hand=5.0 * caged,
-        object=5.0 * opened,
-        reward=5.0 * (caged + opened),
+        hand=DRAWER_OPEN_WEIGHT * caged,
+        object=DRAWER_OPEN_WEIGHT * opened,
+        reward=DRAWER_OPEN_WEIGHT * (caged + opened),
         success=distance <= DRAWER_OPEN_WITHIN,
         near_object=(_length(apart) <= 0.03).astype(np.float64),
         grasp_success=(now.opening > 0.0).astype(np.float64),
@@ -162,7 +172,7 @@ def drawer_close(now: Measured, wanted: Wanted) -> Judgment:
     in_place = tolerance(distance, 0.0, DRAWER_SHUT_WITHIN, np.abs(way - DRAWER_SHUT_WITHIN), long_tail)
     apart = _length(now.drawer - now.fingertips)
     apart_at_start = _length(pulled - wanted.fingertips_start)
-    reach = tolerance(apart, 0.0, 0.005, np.abs(apart_at_start - 0.005))
+    reach = tolerance(apart, 0.0, REACH_WITHIN, np.abs(apart_at_start - REACH_WITHIN))
     grasp = hamacher_product(reach, np.minimum(np.maximum(now.effort, 0.0), 1.0))
 
     success = distance <= DRAWER_CLOSE_WITHIN
@@ -187,6 +197,23 @@ JUDGES: dict[str, Callable[[Measured, Wanted], Judgment]] = {
     "drawer-close": drawer_close,
 }
 """By task name, in the published order of the tasks."""
+
+
+def reward_table() -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+    """The formulas with their numbers, for the page: heading and rows."""
+    behind, tips = f"T(behind; {BEHIND_WITHIN:g}, {BEHIND_MARGIN:g})", f"G(tips; {HAND_WITHIN:g}, margin)"
+    cage = f"T(cage; {CAGE_WITHIN:g}, cage at the start)"
+    pulled = f"T(goal; {PULLED_WITHIN:g}, {PULLED_MARGIN:g})"
+    reach = f"G(reach; {REACH_WITHIN:g}, reach at the start)"
+    shut = f"T(goal; {DRAWER_SHUT_WITHIN:g}, way)"
+    goal = f"G(goal; {DOOR_SHUT_WITHIN:g}, way)"
+    rows = (
+        ("`door-open`", f"{READY_WEIGHT:g} H(H(above, {behind}), grip) + {OPENED_WEIGHT:g} opened", "success"),
+        ("`door-close`", f"{TIPS_WEIGHT:g} {tips} + {SHUT_WEIGHT:g} {goal}", f"goal below {DOOR_SHUT_WITHIN:g} m"),
+        ("`drawer-open`", f"{DRAWER_OPEN_WEIGHT:g} {cage} + {DRAWER_OPEN_WEIGHT:g} {pulled}", ""),
+        ("`drawer-close`", f"{MAX_REWARD:g} H(H({reach}, grip), {shut})", "success"),
+    )
+    return ("task", "reward", f"{MAX_REWARD:g} instead where"), rows
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

@@ -10,9 +10,8 @@ from xml.sax.saxutils import quoteattr
 import mujoco
 import numpy as np
 
-from qmp_envs.sawyer_models import physics_model, scene_model
+from qmp_envs.sawyer_models import FRAME_SKIP, missing_package, physics_model, scene_model
 
-FRAME_SKIP = 5  # physics steps of 2.5 ms per environment step
 DRAWER_HOME = (0.4, 0.9, 0.0)  # m: where the drawer stands in the tasks about the door
 DOOR_HOME = (-0.1, 0.9, 0.15)  # m: where the door stands in the tasks about the drawer
 
@@ -33,7 +32,6 @@ _SCENE = """<mujoco model="door and drawer">
     <include file={arm}/>
     <body name="drawer" pos="{drawer_home}"><include file={drawer}/></body>
     <body name="door" pos="{door_home}"><include file={door}/></body>
-    <camera name="overview" pos="1.05 0 0.85" xyaxes="0.562 0.827 0 -0.427 0.291 0.856"/>
     <site name="goal" pos="2 0.74 0.05" size="0.02" rgba="0 0.8 0 1"/>
   </worldbody>
   <actuator>
@@ -59,10 +57,7 @@ def assets() -> Path:
     """The folder of model files in the installed Meta-World package, found without importing it."""
     found = importlib.util.find_spec("metaworld")
     if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "The Meta-World task sets need the package metaworld: pip install 'qmp-suite[metaworld]'.",
-            name="metaworld",
-        )
+        raise missing_package()
     return Path(found.submodule_search_locations[0]) / "assets"
 
 

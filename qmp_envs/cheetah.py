@@ -87,6 +87,10 @@ class HalfCheetah(TaskSet):
     frame_skip = 5
     dt = 0.05
     cameras = ("track", "behind")  # the first is Gymnasium's
+    measure_meanings = {
+        "x_position": "place of the torso, m",
+        "x_velocity": "its velocity over the step, m/s",
+    }
     relabel_columns = {"forward": (), "ctrl": ()}
 
     def __init__(self, reward_scale: float = 1.0) -> None:

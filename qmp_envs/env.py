@@ -17,7 +17,7 @@ from qmp_envs.task_set import Outcome, TaskSet
 class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
     """A task set as one environment. Every reset draws a task, unless ``task`` fixes it.
 
-    :param task_set: a task set, or its ``"module:class"`` (what the registered ids pass)
+    :param task_set: a task set, its ``"module:class"``, or an id of the suite (what the registered ids pass)
     :param task: index or name of the only task, or None to draw one at every reset
     :param render_mode: None, ``"rgb_array"``, ``"depth_array"`` (distance in m) or ``"human"`` (a window)
     :param camera: the camera's name; the family's first one by default
@@ -70,7 +70,9 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         if seed is not None or not slots.generators:
             self._np_random_seed = slots.seed(0, seed)
             self._np_random = slots.generators[0]
-        slots.task_ids[0] = self._next_task(options or {})
+        task = self._next_task(options or {})
+        self._running = False  # a refused start leaves no episode to go on with
+        slots.task_ids[0] = task
         observation = slots.start(np.array([0]), options)[0]
         self._running = True
         if self.render_mode == "human":
@@ -100,6 +102,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         return self._renderer.draw(self._slots, 0)
 
     def close(self) -> None:
+        self._running = False
         self._slots.close()
         if self._renderer is not None:
             self._renderer.close()

@@ -68,6 +68,8 @@ def evaluate(
     """
     if episodes < 1 or not seeds:
         raise ValueError(f"Need an episode and a seed at least, got episodes={episodes}, seeds={seeds!r}.")
+    if "num_envs" in env_kwargs:
+        raise TypeError("evaluate() runs one slot for each episode; it takes episodes=, not num_envs.")
     num_tasks = 1 if env_kwargs.get("task") is not None else len(task_names(id, **env_kwargs))
     envs: VectorEnv = gym.make_vec(id, num_envs=episodes * num_tasks, **env_kwargs)
     task_ids = envs.unwrapped.task_ids  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from qmp_envs import kitchen_page, options
 from qmp_envs.kitchen_model import CAMERAS, physics_model, scene_model
 from qmp_envs.kitchen_tasks import NAMES, POSITIONS, SITES, THRESHOLDS, VELOCITIES, table
 from qmp_envs.physics import Physics, State
@@ -51,35 +52,12 @@ class Kitchen(TaskSet):
     included, plus velocity times 0.08 s, within the limits below. A zero action does not hold the arm still: its
     target is where the arm was seen last, so it sags under its weight. Actions outside are clipped.
 
-    | Num | Joint | Lowest target | Highest target | Unit |
-    |---|---|---|---|---|
-    | 0 | arm, joint 1 | -2.9 | 2.9 | rad |
-    | 1 | arm, joint 2 | -1.8 | 1.8 | rad |
-    | 2 | arm, joint 3 | -2.9 | 2.9 | rad |
-    | 3 | arm, joint 4 | -3.1 | 0 | rad |
-    | 4 | arm, joint 5 | -2.9 | 2.9 | rad |
-    | 5 | arm, joint 6 | 0 | 3.8 | rad |
-    | 6 | arm, joint 7 | -2.9 | 2.9 | rad |
-    | 7, 8 | fingers | 0 | 0.04 | m |
+    {ACTION_TABLE}
 
     ## Observation space
     There are no velocities. The noise is uniform, of the size given here.
 
-    | Num | Observation | Noise | Unit |
-    |---|---|---|---|
-    | 0-6 | joints of the arm | 0.01 | rad |
-    | 7, 8 | fingers | 0.01 | m |
-    | 9, 10 | knob 1 and its burner | 5e-4 | rad, m |
-    | 11, 12 | knob 2 and its burner, the "bottom burner" | 5e-5 | rad, m |
-    | 13, 14 | knob 3 and its burner | 5e-5 | rad, m |
-    | 15, 16 | knob 4 and its burner, the "top burner" | 5e-5 | rad, m |
-    | 17, 18 | light switch and light | 5e-4 | rad, m |
-    | 19 | slide cabinet | 5e-4 | m |
-    | 20, 21 | hinge cabinet, left and right door | 0.01 | rad |
-    | 22 | microwave | 0.01 | rad |
-    | 23-25 | kettle, position | 5e-4 | m |
-    | 26-29 | kettle, quaternion (w, x, y, z) | 0.01, the last 5e-4 | |
-    | 30-59 | goal of each of the above, in the same order | none | |
+    {OBSERVATION_TABLE}
 
     The goal is 0 but for the task's thing and, in every task, the bottom burner and the light (on), the microwave
     (open) and the kettle (moved). So "bottom burner-off" and "light switch-off" cannot be told from their opposites
@@ -97,18 +75,7 @@ class Kitchen(TaskSet):
     for each of the 140 steps. Info shows the terms `in_place`, `reach`, `shift` and `success`, and
     `dist_goal` (d) and `dist_hand` (h).
 
-    | task | positions | start | goal | success: d below |
-    |---|---|---|---|---|
-    | `slide cabinet-open` | 19 | -0.0005 | 0.37 | {THRESHOLDS[0]} |
-    | `slide cabinet-close` | 19 | 0.37 | -0.0005 | {THRESHOLDS[1]} |
-    | `hinge cabinet-open` | 20, 21 | -0.0064, -0.0018 | 0, 1.45 | {THRESHOLDS[2]} |
-    | `hinge cabinet-close` | 20, 21 | 0, 1.45 | -0.0064, -0.0018 | {THRESHOLDS[3]} |
-    | `bottom burner-on` | 11, 12 | 0, 0 | -0.88, -0.01 | {THRESHOLDS[4]} |
-    | `bottom burner-off` | 11, 12 | -0.88, -0.01 | 0, 0 | {THRESHOLDS[5]} |
-    | `top burner-on` | 15, 16 | 0, 0 | -0.92, -0.01 | {THRESHOLDS[6]} |
-    | `top burner-off` | 15, 16 | -0.92, -0.01 | 0, 0 | {THRESHOLDS[7]} |
-    | `light switch-on` | 17, 18 | 0.0005, -0.0002 | -0.69, -0.05 | {THRESHOLDS[8]} |
-    | `light switch-off` | 17, 18 | -0.69, -0.05 | 0.0005, -0.0002 | {THRESHOLDS[9]} |
+    {TASK_TABLE}
 
     ## Starting state
     The same in every episode, at rest; only the task's thing starts where the table says. In the tasks "-off" the
@@ -152,18 +119,23 @@ class Kitchen(TaskSet):
     cameras = tuple(CAMERAS)
     noise_size = NOISE_DRAWS
     step_in_threads = True
+    constant_modules = ("qmp_envs.kitchen_tasks",)
+    measure_meanings = {
+        "dist_goal": "distance of the thing's positions, as read, from their goal, rad or m",
+        "dist_hand": "distance of the fingers' middle from the thing's handle, m",
+    }
     relabel_columns = {"dist_goal": (len(NAMES),), "dist_hand": (len(NAMES),)}
 
     def __init__(
         self, noise: float = 0.1, success_bonus: float | None = 2800.0, terminate_on_success: bool = True
     ) -> None:
-        if not noise >= 0.0:
-            raise ValueError(f"noise must be at least 0, got {noise!r}.")
-        self.noise, self.success_bonus, self.terminate_on_success = noise, success_bonus, terminate_on_success
+        self.noise = options.number("noise", noise, 0.0)
+        self.success_bonus = None if success_bonus is None else options.number("success_bonus", success_bonus)
+        self.terminate_on_success = terminate_on_success
         self.model_of_task = np.zeros(len(NAMES), np.int64)
         self.action_space = spaces.Box(-1.0, 1.0, (9,), np.float32)
         self.observation_space = spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (2 * POSITIONS,), np.float32)
-        self._noise_sizes = noise * NOISE_SIZES
+        self._noise_sizes = self.noise * NOISE_SIZES
         self.starts, self.goals, self._moved, self._shown_goals = table()
 
     @cached_property
@@ -255,6 +227,13 @@ class Kitchen(TaskSet):
     def pose(self, data: mujoco.MjData, state: State, memory: KitchenMemory, task_id: int) -> None:
         data.qpos[:] = state.qpos
         data.mocap_pos[0] = state.sites[self.sites[task_id]]
+
+    def page_tables(self) -> Mapping[str, tuple[Sequence[str], Iterable[Sequence[str]]]]:
+        return {
+            "ACTION_TABLE": kitchen_page.actions(LOWEST, HIGHEST),
+            "OBSERVATION_TABLE": kitchen_page.observations(self._noise_sizes),
+            "TASK_TABLE": kitchen_page.tasks(self.starts, self.goals),
+        }
 
     def _read(self, state: State, draws: np.ndarray) -> np.ndarray:
         """What the sensors say ``(slots, 30)``, given numbers ``(slots, 60)`` in [-1, 1)."""

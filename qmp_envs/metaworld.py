@@ -9,10 +9,12 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from qmp_envs import options
 from qmp_envs.metaworld_tasks import (
     BENCHMARKS,
     GOAL_HIGH,
     GOAL_LOW,
+    GOALS,
     MT50,
     PLACES,
     RANDOM_VECTOR,
@@ -21,13 +23,12 @@ from qmp_envs.metaworld_tasks import (
 )
 from qmp_envs.physics import Physics, State
 from qmp_envs.sawyer import MEASURES, SawyerPhysics
-from qmp_envs.sawyer_models import OVERVIEW, scene_model
-from qmp_envs.sawyer_simulator import FRAME_SKIP, OBSERVATION, SawyerTask, scene_source
+from qmp_envs.sawyer_models import FRAME_SKIP, MEASURE_MEANINGS, OVERVIEW, scene_model
+from qmp_envs.sawyer_simulator import OBSERVATION, SawyerTask, scene_source
 from qmp_envs.spread import spread
-from qmp_envs.task_set import Outcome, TaskSet, closest
+from qmp_envs.task_set import Outcome, TaskSet
 
 CANDIDATES = 64  # random vectors drawn per reset; in the worst task, box-close, every third is accepted
-GOALS = {"rand": None, "fixed-50": 50, "fixed-1": 1}  # how many random vectors a task has
 REWARD_VERSIONS = ("v2", "v1")
 
 # Limits of the observation: hand (m), opening of the gripper, two objects, twice; then the goal (m).
@@ -85,7 +86,11 @@ class MetaWorld(TaskSet):
     numbers `near_object`, `grasp_success`, `grasp_reward`, `in_place_reward`, `obj_to_target` (m) and
     `unscaled_reward` (before `reward_scale`).
 
-    In MT10, version "v2", with T(x; b, m) falling from 1 at x <= b to 0.1 at x = b + m (long tail), G the same as a
+    The formulas of MT10's tasks in version "v2" follow. Those of the other tasks, and of version "v1", are not written
+    out here: they are the method `compute_reward` of the task's class in
+    [Meta-World's source](https://github.com/Farama-Foundation/Metaworld/tree/v3.1.1/metaworld/envs).
+
+    With T(x; b, m) falling from 1 at x <= b to 0.1 at x = b + m (long tail), G the same as a
     Gaussian, H(a, b) = ab / (a + b - ab), d the distance of object and goal and d0 that at the start (m):
 
     | task | reward per step | 10 instead if |
@@ -113,8 +118,8 @@ class MetaWorld(TaskSet):
 
     ## Success
     `success`: Meta-World's condition of the task holds in this step, e.g. the object is within 0.05 m (`push`) or
-    0.07 m (`pick-place`) of the goal. `is_success`: it held in this or an earlier step of the episode, the published
-    measure.
+    0.07 m (`pick-place`) of the goal; it stands in the method `evaluate_state` of the task's class. `is_success`: it
+    held in this or an earlier step of the episode, the published measure.
 
     ## Arguments
     :param benchmark: the set of tasks, `"MT10"`, `"MT25"` or `"MT50"`
@@ -143,6 +148,7 @@ class MetaWorld(TaskSet):
     """
 
     start_names = ("random_vector",)
+    measure_meanings = MEASURE_MEANINGS
     horizon = 500
     min_reward = 0.0  # the released code's
     frame_skip = FRAME_SKIP
@@ -159,12 +165,13 @@ class MetaWorld(TaskSet):
         reward_scale: float = 1.0,
         terminate_on_success: bool = False,
     ) -> None:
-        _allow("benchmark", benchmark, tuple(BENCHMARKS))
-        _allow("goals", goals, tuple(GOALS))
-        _allow("reward_version", reward_version, REWARD_VERSIONS)
+        options.choice("benchmark", benchmark, BENCHMARKS)
+        options.choice("goals", goals, GOALS)
+        options.choice("reward_version", reward_version, REWARD_VERSIONS)
+        seed = options.seed("goal_seed", goal_seed)
         self.name = benchmark
         self.task_names = BENCHMARKS[benchmark]
-        self.reward_scale = reward_scale
+        self.reward_scale = options.number("reward_scale", reward_scale, 0.0, above=True)
         self.terminate_on_success = terminate_on_success
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = _observation_space()
@@ -174,16 +181,16 @@ class MetaWorld(TaskSet):
         self._low = np.array([padded(place.low) for place in places])
         self._high = np.array([padded(place.high) for place in places])
         self._apart = np.array([place.apart for place in places])
-        options = {"reward_function_version": reward_version}
+        told = {"reward_function_version": reward_version}
         self.simulators = tuple(
-            SawyerTask(name, f"metaworld.envs:Sawyer{place.simulator}EnvV3", options=options)
+            SawyerTask(name, f"metaworld.envs:Sawyer{place.simulator}EnvV3", options=told)
             for name, place in zip(self.task_names, places, strict=True)
         )
         sources = [scene_source(task) for task in self.simulators]
         self.scenes = tuple(dict.fromkeys(sources))
         self.model_of_task = np.array([self.scenes.index(source) for source in sources])
         count = GOALS[goals]
-        self._fixed = None if count is None else self._draw_goals(count, goal_seed)
+        self._fixed = None if count is None else self._draw_goals(count, seed)
 
     def _draw_goals(self, count: int, seed: int) -> np.ndarray:
         """``(tasks, count, 6)``: the random vectors of tasks that have a fixed number of them."""
@@ -271,11 +278,3 @@ def _observation_space() -> spaces.Box:
     low = [*HAND_LOW, OPENING_LOW, *-objects] * 2 + list(GOAL_LOW)
     high = [*HAND_HIGH, OPENING_HIGH, *objects] * 2 + list(GOAL_HIGH)
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32), (OBSERVATION,), np.float32)
-
-
-def _allow(option: str, given: str, allowed: tuple[str, ...]) -> None:
-    if given not in allowed:
-        raise ValueError(
-            f"Unknown {option} {given!r}; did you mean {closest(str(given), allowed)!r}? "
-            f"Allowed: {', '.join(map(repr, allowed))}."
-        )

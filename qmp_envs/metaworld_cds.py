@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from qmp_envs import options
 from qmp_envs.cds_physics import CdsPhysics, Start
-from qmp_envs.cds_rewards import INFO, JUDGES, Judgment, Measured, Wanted
+from qmp_envs.cds_rewards import INFO, JUDGES, Judgment, Measured, Wanted, reward_table
 from qmp_envs.cds_scene import FRAME_SKIP, drawn_scene, settle, simulated_scene
+from qmp_envs.metaworld_tasks import GOALS
 from qmp_envs.physics import Physics, State
-from qmp_envs.task_set import Outcome, TaskSet, closest, one_model
+from qmp_envs.rotations import quaternions
+from qmp_envs.sawyer_models import MEASURE_MEANINGS, OPEN_WIDTH
+from qmp_envs.task_set import Outcome, TaskSet, one_model
 
 
 class CdsTask(NamedTuple):
@@ -44,9 +48,7 @@ JOINT = {"door": "doorjoint", "drawer": "goal_slidey"}
 
 STEP_LENGTH = 0.01  # m: how far an action of 1 moves the mocap body
 MOCAP_LOW, MOCAP_HIGH = np.array([-0.5, 0.4, 0.05]), np.array([0.5, 1.0, 0.5])  # m
-OPEN_WIDTH = 0.1  # m between the claws: the gripper counts as open
 DRAWER_HANDLE = np.array([0.0, -0.16, 0.0])  # m from the drawer's center
-GOALS = {"rand": None, "fixed-50": 50, "fixed-1": 1}  # how many fixed places of the object a task has
 
 
 class CdsMemory(NamedTuple):
@@ -74,7 +76,7 @@ class MetaWorldCDS(TaskSet):
     | 0-2 | displacement of the body that drags the hand, x, y, z | {STEP_LENGTH} m per step |
     | 3 | gripper, position control of both fingers | -1 opens, 1 closes |
 
-    The dragging body stays inside (-0.5, 0.4, 0.05) to (0.5, 1, 0.5) m.
+    The dragging body stays inside {MOCAP_LOW} to {MOCAP_HIGH} m.
 
     ## Observation space
     | Num | Observation | Unit |
@@ -90,27 +92,24 @@ class MetaWorldCDS(TaskSet):
     With `task_one_hot=True` the task (4) is appended.
 
     ## Rewards
-    Meta-World's second version ("v2"), between 0 and 10. Every task adds or combines what the place of the hand
-    and the place of the object earn:
+    Meta-World's second version ("v2"), between 0 and {MAX_REWARD}. Every task adds or combines what the place of
+    the hand and the place of the object earn:
 
-    | task | reward | 10 instead where |
-    |---|---|---|
-    | `door-open` | 2 H(H(above, T(behind; 0.06, 0.5)), grip) + 8 opened | success |
-    | `door-close` | 3 G(tips; 0.0125, margin) + 6 G(goal; 0.05, way) | goal below 0.05 m |
-    | `drawer-open` | 5 T(cage; 0.01, cage at the start) + 5 T(goal; 0.02, 0.2) | |
-    | `drawer-close` | 10 H(H(G(reach; 0.005, reach at the start), grip), T(goal; 0.05, way)) | success |
+    {REWARD_TABLE}
 
     * T and G fall from 1 at a distance up to the first number to 0.1 one margin (second number) beyond it, with a
       long tail or like a Gaussian. H(a, b) = ab / (a + b - ab).
     * goal, tips: from the object's handle, or the fingertips, to the goal; way: the object's part of it at the start.
-    * reach: from the fingertips to the handle. cage: from the hand to the handle, x and y counted three times.
+    * reach: from the fingertips to the handle. cage: from the hand to the handle, x and y counted
+      {CAGE_SCALE[0]} times.
     * behind: from the hand to a point behind the door's handle. above: the hand keeps high outside a funnel of
-      0.12 m around the handle.
-    * opened = 0.2 [angle below -2 degrees] + 0.8 T(120 degrees + angle; 0.5 rad, 60 degrees).
-    * margin: from the wanted start of the hand to the handle, plus 0.1 m.
+      {FUNNEL_RADIUS} m around the handle.
+    * opened = {AJAR_SHARE} [angle below {AJAR:.4g}] + {WIDE_SHARE} T({WIDE_OPEN:.4g} + angle; {WIDE_WITHIN},
+      {WIDE_MARGIN:.4g}), angles in rad.
+    * margin: from the wanted start of the hand to the handle, plus {HAND_MARGIN} m.
     * grip: effort of the gripper, (a + 1) / 2 for the door, max(a, 0) for the drawer.
 
-    Info shows the terms `hand`, `object` and `success` (what is missing to 10), the unscaled sum
+    Info shows the terms `hand`, `object` and `success` (what is missing to {MAX_REWARD}), the unscaled sum
     `unscaled_reward`, and Meta-World's `near_object`, `grasp_success`, `grasp_reward`, `in_place_reward` and
     `obj_to_target`.
 
@@ -118,10 +117,12 @@ class MetaWorldCDS(TaskSet):
     with door and drawer where they stand in that episode.
 
     ## Starting state
-    The task's object stands at a random place: the door at x -0.1 to 0, y 0.85 to 0.95 m, the drawer at x 0.3 to
-    0.4, y 0.9 m. The other object stands at (-0.1, 0.9) or (0.4, 0.9). The hand has been drawn for 50 steps to
-    (0, 0.6, 0.2), in `door-close` to (-0.6, 0.6, 0.2), with the gripper open. The door is closed or (`door-close`)
-    open by 90 degrees, the drawer closed or (`drawer-close`) out by 0.15 m.
+    The task's object stands at a random place between two limits, its joint where the table says. The other object
+    is closed and stands at {DOOR_HOME} (door) or {DRAWER_HOME} (drawer). The hand has been drawn for {SETTLING_STEPS}
+    steps to its start, with the gripper open. The goal of the handle is given from the object's place.
+
+    {START_TABLE}
+
     `reset(options={"random_vector": ...})` gives the place (x, y, z; m) of the task's object.
 
     ## Episode end
@@ -129,8 +130,9 @@ class MetaWorldCDS(TaskSet):
     `terminate_on_success` is set.
 
     ## Success
-    `success`: in this step the handle is near enough to its goal: `door-open` within 0.08 m in x, `door-close`
-    0.08 m, `drawer-open` 0.03 m, `drawer-close` 0.065 m. `is_success`: it was, in some step so far.
+    `success`: in this step the handle is near enough to its goal: `door-open` within {DOOR_OPEN_WITHIN} m in x,
+    `door-close` {DOOR_CLOSE_WITHIN} m, `drawer-open` {DRAWER_OPEN_WITHIN} m, `drawer-close` {DRAWER_CLOSE_WITHIN} m.
+    `is_success`: it was, in some step so far.
 
     ## Arguments
     :param goals: places: `"rand"` (new at every reset), or one of a few: `"fixed-50"`, `"fixed-1"`
@@ -168,6 +170,8 @@ class MetaWorldCDS(TaskSet):
     cameras = ("overview", "topview", "behindGripper", "gripperPOV", "corner", "corner2", "corner3", "corner4")
     start_names = ("random_vector",)
     min_reward = 0.0  # the released code's
+    constant_modules = ("qmp_envs.cds_rewards", "qmp_envs.cds_scene")
+    measure_meanings = MEASURE_MEANINGS
     relabel_columns = {
         "hand": (3,),
         "fingertips": (3,),
@@ -187,12 +191,9 @@ class MetaWorldCDS(TaskSet):
         reward_scale: float = 1.0,
         terminate_on_success: bool = False,
     ) -> None:
-        if goals not in GOALS:
-            raise ValueError(
-                f"Unknown goals {goals!r}; did you mean {closest(goals, tuple(GOALS))!r}? "
-                f"Allowed are {', '.join(map(repr, GOALS))}."
-            )
-        self.reward_scale = reward_scale
+        options.choice("goals", goals, GOALS)
+        seed = options.seed("goal_seed", goal_seed)
+        self.reward_scale = options.number("reward_scale", reward_scale, 0.0, above=True)
         self.terminate_on_success = terminate_on_success
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (21,), np.float32)
@@ -226,14 +227,13 @@ class MetaWorldCDS(TaskSet):
         count = GOALS[goals]
         self._fixed: np.ndarray | None = None  # (tasks, count, 3) m
         if count is not None:
-            draws = [np.random.default_rng([goal_seed, i]).random((count, 3)) for i in range(len(TASKS))]
+            draws = [np.random.default_rng([seed, i]).random((count, 3)) for i in range(len(TASKS))]
             self._fixed = self._low[:, None] + np.array(draws) * (self._high - self._low)[:, None]
 
     # ---- physics -------------------------------------------------------------------------------------------
 
     def make_physics(self, task_ids: np.ndarray, workers: int = 1) -> Physics:
-        threads = workers if self.step_in_threads else 1
-        return CdsPhysics(self.models[0], self._starts, self.views, task_ids, threads)
+        return CdsPhysics(self.models[0], self._starts, self.views, task_ids)
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
         return {
@@ -370,6 +370,11 @@ class MetaWorldCDS(TaskSet):
         measured = Measured(**{name: columns[name] for name in self.relabel_columns})
         return self.reward_scale * self._judge(measured, task_ids).reward
 
+    # ---- documentation -------------------------------------------------------------------------------------
+
+    def page_tables(self) -> Mapping[str, tuple[Sequence[str], Iterable[Sequence[str]]]]:
+        return {"REWARD_TABLE": reward_table(), "START_TABLE": _start_table()}
+
     # ---- drawing -------------------------------------------------------------------------------------------
 
     def scene(self, index: int) -> mujoco.MjModel:
@@ -384,31 +389,15 @@ class MetaWorldCDS(TaskSet):
         model.site("goal").pos = goal[0]
 
 
-def quaternions(matrices: np.ndarray) -> np.ndarray:
-    """Rotations ``(batch, 9)``, rows of matrices, as quaternions ``(batch, 4)`` x y z w, with SciPy's choice of sign.
-
-    Of the four forms of a quaternion, each of which has one element that is positive and computed without a
-    difference, it takes the one where this element is largest.
-    """
-    forms = matrices @ _FORMS + _FORMS_AT_ZERO  # row i of 4 x 4: the quaternion times four times its element i
-    largest = np.argmax(forms[:, ::5], axis=1)  # of the diagonal
-    chosen = forms.reshape(-1, 4, 4)[np.arange(len(forms)), largest]
-    return chosen / np.sqrt(np.vecdot(chosen, chosen))[:, None]
-
-
-def _quaternion_forms() -> np.ndarray:
-    """``(9, 16)``: how the forms depend on the elements of the matrix, apart from the ones on the diagonal."""
-    forms = np.zeros((3, 3, 4, 4))
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        forms[i, i, (i, j, k, 3), (i, j, k, 3)] = 1.0, -1.0, -1.0, 1.0
-        for row, column in ((i, j), (j, i)):
-            forms[(i, j), (j, i), row, column] = 1.0
-        for row, column in ((i, 3), (3, i)):
-            forms[(k, j), (j, k), row, column] = 1.0, -1.0
-    return forms.reshape(9, 16)
-
-
-_FORMS, _FORMS_AT_ZERO = _quaternion_forms(), np.eye(4).reshape(16)
+def _start_table() -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+    """How the episodes of every task begin, for the page."""
+    heading = ("task", "place, lowest (m)", "place, highest (m)", "hand (m)", "joint (rad, m)", "goal (m)")
+    rows = []
+    for name, task in TASKS.items():
+        places = [" ".join(f"{x:g}" for x in place) for place in (task.low, task.high, task.hand_start, task.goal)]
+        joint = "at rest, closed" if task.joint_start is None else f"{task.joint_start:g}"
+        rows.append((f"`{name}`", *places[:3], joint, places[3]))
+    return heading, rows
 
 
 def _opening(state: State) -> np.ndarray:

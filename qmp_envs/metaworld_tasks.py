@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+GOALS = {"rand": None, "fixed-50": 50, "fixed-1": 1}  # how many random vectors a task has
 RANDOM_VECTOR = 6  # numbers that say where object and goal are; tasks that need 3 leave the others 0
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from io import StringIO
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ from qmp_envs.env import TaskSetEnv
 from qmp_envs.task_set import TaskSet, closest
 
 PARAMETER = re.compile(r"^:param ([\w, ]+): (.*?)(?=^:param |^\s*$|\Z)", re.M | re.S)
-PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9_]*)((?:\[\d+\])*)\}")
+PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9_]*)((?:\[\d+\])*)(?::([^}]+))?\}")
 MOST_NUMBERS = 16  # of a constant that is shown
 INFO = {
     "task_id": "number of the task",
@@ -48,19 +49,26 @@ def number(value: Any) -> str:
     return str(value) if isinstance(value, (int, np.integer)) else repr(value).replace("'", '"')
 
 
-def filled(text: str, module: ModuleType) -> str:
-    """The text with every ``{NAME}`` and ``{NAME[0]}`` replaced by that constant of the module."""
+def filled(text: str, modules: Sequence[ModuleType], tables: Mapping[str, str] | None = None) -> str:
+    """The text with every ``{NAME}``, ``{NAME[0]}``, ``{NAME:.3g}`` replaced by that constant, or table.
+
+    :param modules: where constants are looked for, in this order
+    """
+    tables = tables or {}
 
     def value(match: re.Match[str]) -> str:
-        constants = [name for name in vars(module) if name.isupper()]
-        if match[1] not in constants:
-            raise ValueError(
-                f"{module.__name__} has no constant {match[1]!r}; did you mean {closest(match[1], constants)!r}?"
-            )
-        found = vars(module)[match[1]]
+        if match[1] in tables:
+            return tables[match[1]].strip()
+        # The last module first, so that the first one has the last word.
+        known = {name: found for module in reversed(modules) for name, found in vars(module).items() if name.isupper()}
+        if match[1] not in known:
+            meant = closest(match[1], [*known, *tables])
+            names = ", ".join(module.__name__ for module in modules)
+            raise ValueError(f"{names} has no constant {match[1]!r}; did you mean {meant!r}?")
+        found = known[match[1]]
         for index in re.findall(r"\d+", match[2]):
             found = found[int(index)]
-        return number(found)
+        return format(float(found), match[3]) if match[3] else number(found)
 
     return PLACEHOLDER.sub(value, text)
 
@@ -185,8 +193,13 @@ def without_parameters(text: str) -> str:
 # ---- constants ---------------------------------------------------------------------------------------------
 
 
-def constants(module: ModuleType) -> str:
-    """The numbers that a module defines and explains by a comment, with these comments."""
+def constants(modules: Sequence[ModuleType]) -> str:
+    """The numbers that modules define and explain by a comment, with these comments."""
+    rows = [row for module in modules for row in _constants(module)]
+    return table(("Constant", "Value", "Unit and meaning"), rows) if rows else ""
+
+
+def _constants(module: ModuleType) -> list[tuple[str, str, str]]:
     source = inspect.getsource(module)
     comments = {
         token.start[0]: token.string.lstrip("# ").strip()
@@ -203,7 +216,7 @@ def constants(module: ModuleType) -> str:
                 value = vars(module)[target.id]
                 if _is_numbers(value):
                     rows.append((f"`{target.id}`", number(value), comment.replace("|", "\\|")))
-    return table(("Constant", "Value", "Unit and meaning"), rows) if rows else ""
+    return rows
 
 
 def _is_numbers(value: Any) -> bool:
@@ -227,8 +240,13 @@ def info(task_set: TaskSet) -> str:
     env.close()
     rows = []
     for key in keys:
-        meaning = INFO.get(key, "a term of the reward" if key.startswith("reward_") else "a measure")
-        rows.append((f"`{key}`", meaning))
+        if key.startswith("reward_"):
+            rows.append((f"`{key}`", "a term of the reward"))
+            continue
+        known = {**INFO, **task_set.measure_meanings}
+        if key not in known:
+            raise ValueError(f"{type(task_set).__name__}.measure_meanings does not say what {key!r} is.")
+        rows.append((f"`{key}`", known[key]))
     return table(("Key", "Meaning"), rows)
 
 
@@ -240,6 +258,6 @@ def reset_options(task_set: TaskSet) -> str:
     return f"`reset(options=...)` takes `task` (number or name) and, instead of a drawn start, {', '.join(shapes)}."
 
 
-def module_of(task_set: TaskSet) -> ModuleType:
-    """The module that defines a task set."""
-    return sys.modules[type(task_set).__module__]
+def modules_of(task_set: TaskSet) -> list[ModuleType]:
+    """The module that defines a task set, and those that it names."""
+    return [sys.modules[type(task_set).__module__], *map(import_module, task_set.constant_modules)]

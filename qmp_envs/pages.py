@@ -3,7 +3,8 @@
 The prose is the docstring of the task set's class, in the sections below. The rest is made from the code, so that it
 cannot disagree with it; a test fails where a page is out of date. In the docstring
 
-* ``{NAME}`` or ``{NAME[0]}`` stands for a constant of the module,
+* ``{NAME}``, ``{NAME[0]}`` or ``{NAME:.3g}`` stands for a constant of the module (or of ``constant_modules``),
+  or for one of the task set's ``page_tables``,
 * a table whose first column is ``Num`` (sections "Action space" and "Observation space") gets the bounds of the space,
 * ``:param name: meaning`` (section "Arguments") becomes a row of a table that has the default from the signature.
 """
@@ -45,8 +46,9 @@ NOTE = "<!-- Written by `python -m qmp_envs.pages docs/envs`; edit {} instead. -
 def page(entry: Entry) -> str:
     """The page of one id, Markdown."""
     task_set = make_task_set(entry.id)
-    kind, module = type(task_set), tables.module_of(task_set)
-    sections = split(tables.filled(inspect.cleandoc(kind.__doc__ or ""), module), kind.__name__)
+    kind, modules = type(task_set), tables.modules_of(task_set)
+    own_tables = {name: tables.table(*parts) for name, parts in task_set.page_tables().items()}
+    sections = split(tables.filled(inspect.cleandoc(kind.__doc__ or ""), modules, own_tables), kind.__name__)
 
     for name, space in (("Action space", task_set.action_space), ("Observation space", task_set.observation_space)):
         text = tables.with_bounds(sections[name], space, f"{kind.__name__}, {name}")
@@ -58,7 +60,7 @@ def page(entry: Entry) -> str:
     rest = tables.without_parameters(sections["Arguments"])
     sections["Arguments"] = f"{own}\n{COMMON}\n\n{rest}"
 
-    constants = tables.constants(module)
+    constants = tables.constants(modules)
     generated = {"Info": ("Success", tables.info(task_set)), "Constants": ("Arguments", constants)}
     parts = [
         NOTE.format(f"the docstring of {kind.__name__}") + f"# {entry.id}",

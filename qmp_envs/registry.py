@@ -131,6 +131,10 @@ DRIVER_OPTIONS = (
 """Arguments of the environments that are not options of a task set."""
 
 
+OTHER_WORDS = {"horizon": "max_episode_steps", "episode_length": "max_episode_steps", "one_hot": "task_one_hot"}
+"""What other packages call some of them."""
+
+
 def ids() -> tuple[str, ...]:
     """Every id of this suite that ``gym.make`` and ``gym.make_vec`` accept."""
     return tuple(ENTRIES)
@@ -149,7 +153,7 @@ def make_task_set(id: str, **kwargs: Any) -> TaskSet:
     :param kwargs: as for ``gym.make`` and ``gym.make_vec``; what concerns the environment alone has no effect here
     """
     options = {name: value for name, value in kwargs.items() if name not in DRIVER_OPTIONS}
-    return build(entry(id).task_set, **{**entry(id).kwargs, **options})
+    return build(entry(id).id, **options)
 
 
 def task_names(id: str, **kwargs: Any) -> tuple[str, ...]:
@@ -158,21 +162,30 @@ def task_names(id: str, **kwargs: Any) -> tuple[str, ...]:
 
 
 def build(task_set: str | TaskSet, **options: Any) -> TaskSet:
-    """A task set from its ``"module:class"`` and the options of its constructor (or the object itself)."""
+    """A task set from an id of the suite, or its ``"module:class"``, and options of its constructor.
+
+    A finished task set is handed back.
+    """
     if isinstance(task_set, TaskSet):
         if options:
             raise TypeError(f"Options {', '.join(options)} were given together with a finished task set.")
         return task_set
+    fixed: Mapping[str, Any] = {}
+    if task_set in ENTRIES:
+        fixed, task_set = ENTRIES[task_set].kwargs, ENTRIES[task_set].task_set
     module, _, name = task_set.partition(":")
     constructor = getattr(import_module(module), name)
-    allowed = list(inspect.signature(constructor).parameters)
+    allowed = [option for option in inspect.signature(constructor).parameters if option not in fixed]
     for option in options:
         if option not in allowed:
-            raise TypeError(
-                f"{name} has no option {option!r}; did you mean {closest(option, [*DRIVER_OPTIONS, *allowed])!r}? "
-                f"Options: {', '.join([*DRIVER_OPTIONS, *allowed])}."
-            )
-    return constructor(**options)
+            known = [*DRIVER_OPTIONS, *allowed]
+            if option in fixed:
+                raise TypeError(f"{option!r} is {fixed[option]!r} in this id: another id has another one.")
+            if option in DRIVER_OPTIONS:
+                raise TypeError(f"{option!r} is an option of gym.make_vec, gym.make has none of that name.")
+            meant = OTHER_WORDS.get(option) or closest(option, known)
+            raise TypeError(f"{name} has no option {option!r}; did you mean {meant!r}? Options: {', '.join(known)}.")
+    return constructor(**fixed, **options)
 
 
 def register() -> None:
@@ -184,5 +197,5 @@ def register() -> None:
                 entry_point="qmp_envs.env:TaskSetEnv",
                 vector_entry_point="qmp_envs.vector:BatchedTaskSetEnv",
                 max_episode_steps=one.horizon,
-                kwargs={"task_set": one.task_set, **one.kwargs},
+                kwargs={"task_set": one.id},
             )

@@ -11,8 +11,8 @@ import numpy as np
 
 from qmp_envs.metaworld_tasks import RANDOM_VECTOR
 from qmp_envs.physics import State
-from qmp_envs.sawyer_models import physics_model
-from qmp_envs.sawyer_simulator import FRAME_SKIP, OBSERVATION, SawyerTask, embedded, scene_source, simulator_class
+from qmp_envs.sawyer_models import FRAME_SKIP, physics_model
+from qmp_envs.sawyer_simulator import OBSERVATION, SawyerTask, embedded, scene_source, simulator_class
 
 MEASURES = ("near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target", "unscaled_reward")
 """The numbers that every task says about a step besides reward and success."""

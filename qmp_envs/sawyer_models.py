@@ -7,9 +7,29 @@ from operator import or_
 
 import mujoco
 
+FRAME_SKIP = 5  # physics steps of 2.5 ms per environment step
+OPEN_WIDTH = 0.1  # m between the claws of the open gripper
+
 OVERVIEW = "overview"  # Meta-World's own cameras, but for the top view, are upside down or see little
 OVERVIEW_POSITION = (1.05, 0.0, 0.85)  # m
 OVERVIEW_AXES = (0.562, 0.827, 0.0, -0.427, 0.291, 0.856)  # to the right and up in the picture
+MEASURE_MEANINGS = {
+    "near_object": "1 (or nearly) where the hand is near the object; always 0 in some tasks",
+    "grasp_success": "1 where the task counts the object as held, else 0; always 1 in some tasks",
+    "grasp_reward": "the part of the reward that is about holding, 0 to 1 in most tasks",
+    "in_place_reward": "the part of the reward that is about the place of the object, 0 to 1 in most tasks",
+    "obj_to_target": "distance of object and goal, m (in some tasks another distance or angle, or 0)",
+    "unscaled_reward": "the reward before `reward_scale`",
+}
+
+
+
+def missing_package() -> ModuleNotFoundError:
+    """The error where Meta-World is not installed."""
+    return ModuleNotFoundError(
+        "The Meta-World task sets need the package metaworld: pip install 'qmp-suite[metaworld]'.", name="metaworld"
+    )
+
 
 def scene_model(source: str) -> mujoco.MjModel:
     """The whole model of a scene, with everything that is only seen, and a camera that sees it the right way up.

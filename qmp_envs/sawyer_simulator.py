@@ -19,13 +19,12 @@ import mujoco
 import numpy as np
 from gymnasium.error import ResetNeeded
 
+from qmp_envs.sawyer_models import FRAME_SKIP, OPEN_WIDTH, missing_package
 from qmp_envs.sawyer_speed import quick_methods
 
-FRAME_SKIP = 5  # physics steps of 2.5 ms per environment step
 FRAME = 18  # hand (3), opening, two objects (14): the part of an observation that describes one moment
 OBSERVATION = 2 * FRAME + 3  # the frame, the one before, goal
 MOCAP_QUATERNION = (1.0, 0.0, 1.0, 0.0)  # the hand points down
-OPEN_WIDTH = 0.1  # m between the claws of the open gripper
 _BROKEN = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
 
 
@@ -36,8 +35,6 @@ class SawyerTask:
     name: str
     simulator: str
     """``"module:class"`` of Meta-World's task class, or of one derived from it."""
-    scene: str | None = None
-    """Path of the scene's MJCF file, or the MJCF itself; None: the file that the class names."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the class, e.g. ``reward_function_version``."""
 
@@ -50,16 +47,11 @@ def simulator_class(task: SawyerTask) -> type:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "metaworld":
             raise
-        raise ModuleNotFoundError(
-            "The Meta-World task sets need the package metaworld: pip install 'qmp-suite[metaworld]'.",
-            name="metaworld",
-        ) from error
+        raise missing_package() from error
 
 
 def scene_source(task: SawyerTask) -> str:
-    """The MJCF file of a task, or the MJCF itself."""
-    if task.scene is not None:
-        return task.scene
+    """The MJCF file of a task."""
     upstream: Any = simulator_class(task)
     return upstream.model_name.fget(object.__new__(upstream))
 

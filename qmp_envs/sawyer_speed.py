@@ -6,12 +6,13 @@ helpers where the originals find SciPy's and Meta-World's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from qmp_envs.rotations import QuickRotation
 
 FLOATS = frozenset((float, np.float64))
 NUMBERS = FLOATS | {int}
@@ -57,34 +58,6 @@ def quick_tolerance(tolerance: Callable[..., Any]) -> Callable[..., Any]:
         return _SHAPES[sigmoid]((low - value if value < low else value - high) / float(margin))
 
     return quick
-
-
-class QuickRotation:
-    """That part of SciPy's ``Rotation`` that the tasks use: the quaternion of a rotation matrix."""
-
-    def __init__(self, quaternion: np.ndarray) -> None:
-        self._quaternion = quaternion
-
-    @classmethod
-    def from_matrix(cls, matrix: np.ndarray) -> QuickRotation:
-        """From an orthonormal matrix ``(3, 3)``, as MuJoCo's are; by Markley's method, as in SciPy."""
-        xx, xy, xz, yx, yy, yz, zx, zy, zz = matrix.ravel().tolist()
-        trace = xx + yy + zz
-        largest = max(xx, yy, zz, trace)
-        if largest == xx:
-            x, y, z, w = 1 - trace + 2 * xx, yx + xy, zx + xz, zy - yz
-        elif largest == yy:
-            x, y, z, w = xy + yx, 1 - trace + 2 * yy, zy + yz, xz - zx
-        elif largest == zz:
-            x, y, z, w = xz + zx, yz + zy, 1 - trace + 2 * zz, yx - xy
-        else:
-            x, y, z, w = zy - yz, xz - zx, yx - xy, 1 + trace
-        length = math.sqrt(x * x + y * y + z * z + w * w)
-        return cls(np.array((x / length, y / length, z / length, w / length)))
-
-    def as_quat(self) -> np.ndarray:
-        """``(4,)``: x, y, z, w."""
-        return self._quaternion
 
 
 def quick_methods(upstream: type) -> dict[str, Any]:

@@ -17,7 +17,7 @@ The life of an episode, in calls:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -91,6 +91,10 @@ class TaskSet(ABC):
     """Numbers, uniform in [-1, 1), that ``control`` and ``outcome`` get per slot and step."""
     start_names: tuple[str, ...] = ("qpos", "qvel")
     """The names of the arrays of ``initial_state``; ``reset`` takes them as options too."""
+    measure_meanings: Mapping[str, str] = {}
+    """What the numbers in ``Outcome.measures`` are, name -> meaning with its unit; for the page."""
+    constant_modules: tuple[str, ...] = ()
+    """Further modules whose constants the family's page shows, and that ``{NAME}`` in its docstring may name."""
     measure: Callable[[mujoco.MjData, Mapping[str, np.ndarray]], None] | None = None
     """``measure(data, views)``, where a family has it, fills those of its ``views`` that are not MuJoCo's own
     arrays; called after every step."""
@@ -202,6 +206,12 @@ class TaskSet(ABC):
     def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
         """The reward ``(batch,)`` that tasks ``task_ids`` give stored transitions with these columns."""
         raise NotImplementedError(f"{self.name} cannot recompute rewards: this task set declares no columns.")
+
+    # ---- documentation -------------------------------------------------------------------------------------
+
+    def page_tables(self) -> Mapping[str, tuple[Sequence[str], Iterable[Sequence[str]]]]:
+        """Tables made from the family's data, name -> (heading, rows); ``{NAME}`` in the docstring stands for one."""
+        return {}
 
     # ---- drawing -------------------------------------------------------------------------------------------
 

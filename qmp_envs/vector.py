@@ -26,7 +26,8 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     :param num_envs: a multiple of the number of tasks; 1 (Gymnasium's default) or None: one slot per task.
         With ``task``: the number of slots of that task.
-    :param max_episode_steps: time limit in steps, None for none; the registered ids pass their own
+    :param max_episode_steps: time limit in steps, None or -1 for none; the registered ids pass their own, and one that
+        is given to ``gym.make_vec`` stands in ``spec.kwargs``
     :param workers: threads or processes that step the slots of a slow family at the same time; None: one per core
     :param task_set, task, render_mode, camera, width, height, task_one_hot, options:
         as for :class:`qmp_envs.env.TaskSetEnv`; the render mode can be ``"rgb_array"`` or ``"depth_array"``
@@ -68,7 +69,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.render_mode = render_mode
         self._renderer = SceneRenderer.of_mode(self.task_set, render_mode, camera, width, height)
 
-        self._limit = np.iinfo(np.int64).max if max_episode_steps is None else max_episode_steps
+        self._limit = _steps_limit(max_episode_steps)
         self._elapsed: np.ndarray | None = None
         self._observations: np.ndarray = np.zeros(0)
         self.last_outcome: Outcome | None = None
@@ -95,13 +96,14 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if not everything and self._elapsed is None:
             raise ResetNeeded("The first reset() must be of all slots, without a reset_mask.")
         self._seed(slots, seed)
+        elapsed = np.zeros(self.num_envs, np.int64) if everything or self._elapsed is None else self._elapsed
+        self._elapsed = None  # a refused start leaves no episodes to go on with
         observations = self._slots.start(slots, options)
+        elapsed[slots] = 0
+        self._elapsed = elapsed
         if everything:
-            self._elapsed = np.zeros(self.num_envs, np.int64)
             self._observations = observations
         else:
-            assert self._elapsed is not None
-            self._elapsed[slots] = 0
             self._observations[slots] = observations
         return self._observations.copy(), self._reset_infos(slots)
 
@@ -204,9 +206,12 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 def _assign(task_set: TaskSet, num_envs: int | None, task: int | str | None) -> np.ndarray:
     """The task id ``(num_envs,)`` of every slot."""
-    if task is not None:
-        return np.full(num_envs or 1, task_set.task_id(task), np.int64)
     num_tasks = task_set.num_tasks
+    if task is not None:
+        count = 1 if num_envs is None else num_envs
+        if count < 1:
+            raise ValueError(f"num_envs must be at least 1 with task={task!r}, got {num_envs}.")
+        return np.full(count, task_set.task_id(task), np.int64)
     count = num_tasks if num_envs in (None, 1) else num_envs
     if count % num_tasks or count <= 0:
         raise ValueError(
@@ -216,13 +221,22 @@ def _assign(task_set: TaskSet, num_envs: int | None, task: int | str | None) -> 
     return np.arange(count, dtype=np.int64) % num_tasks
 
 
+def _steps_limit(max_episode_steps: int | None) -> int:
+    """The time limit in steps; None and -1, Gymnasium's word for it, mean none."""
+    if max_episode_steps in (None, -1):
+        return np.iinfo(np.int64).max
+    if max_episode_steps < 1:
+        raise ValueError(f"max_episode_steps must be at least 1 (None or -1: no limit), got {max_episode_steps}.")
+    return max_episode_steps
+
+
 def _count_workers(workers: int | None, slots: int, slots_per_worker: int) -> int:
     """How many workers step the slots: as many as asked for, else one per core, but none with too little to do."""
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, min(cores, slots // slots_per_worker))
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1 (None: one per core), got {workers}.")
+    if not isinstance(workers, (int, np.integer)) or workers < 1:
+        raise ValueError(f"workers must be at least 1 (None: one per core), got {workers!r}.")
     return min(workers, slots)
 
 

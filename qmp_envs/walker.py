@@ -133,6 +133,11 @@ class Walker2D(TaskSet):
     frame_skip = 4
     dt = 0.008
     cameras = ("side", "behind")
+    measure_meanings = {
+        "x_velocity": "velocity of the torso over the step, m/s",
+        "torso_height": "height of the torso, m",
+        "stretch": "height of the torso above the higher foot, m",
+    }
     relabel_columns = {"velocity": (), "pitch": (), "stretch": (), "foot_speed": (), "effort": (), "ceiling": ()}
 
     def __init__(

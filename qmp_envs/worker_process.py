@@ -106,11 +106,7 @@ class WorkerProcess:
     def finish(self) -> Any:
         """Wait for the end of the latest order and return its result; an exception of the worker is raised here."""
         while True:
-            header = os.read(self._replies, HEADER.size)
-            if not header:
-                raise self._ended()
-            kind, ticket, size = HEADER.unpack(header)
-            content: Any = self._receive(size) if size else None
+            kind, ticket, content = self._reply()
             if ticket == self._ticket:
                 break
         if kind == ERROR:
@@ -130,13 +126,28 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait()
 
-    def _receive(self, size: int) -> Any:
+    def _reply(self) -> tuple[bytes, int, Any]:
+        """The next reply: what, ticket, content.
+
+        An interruption (Ctrl-C) while a reply with content is read ends the worker, because what is left of it would be
+        taken for the next reply. The header is read into zeros, so that it is known by then, whatever came of the
+        call, whether anything has been read.
+        """
+        header = bytearray(HEADER.size)
         try:
-            return pickle.loads(read(self._replies, size))
+            rest = memoryview(header)
+            while rest:
+                count = os.readv(self._replies, [rest])
+                if not count:
+                    raise EOFError
+                rest = rest[count:]
+            kind, ticket, size = HEADER.unpack(header)
+            return kind, ticket, pickle.loads(read(self._replies, size)) if size else None
         except EOFError:
             raise self._ended() from None
         except BaseException:
-            self.end()  # the rest of the content would be taken for the next reply
+            if header[:1] not in (b"\0", DONE):
+                self.end()
             raise
 
     def _ended(self) -> WorkerEndedError:

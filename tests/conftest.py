@@ -1,7 +1,6 @@
 """Settings that every test shares, and what some tests need of the machine."""
 
 import os
-import shutil
 from collections.abc import Callable
 from functools import cache
 
@@ -30,13 +29,7 @@ def gpu_problem() -> str | None:
     return None if torch.cuda.is_available() else "PyTorch finds no graphics card"
 
 
-def browser_problem() -> str | None:
-    """Why no page can be opened, None where one can."""
-    names = ("chromium", "chromium-browser", "google-chrome", "firefox")
-    return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
-
-
-NEEDS: dict[str, Callable[[], str | None]] = {"gl": opengl_problem, "gpu": gpu_problem, "browser": browser_problem}
+NEEDS: dict[str, Callable[[], str | None]] = {"gl": opengl_problem, "gpu": gpu_problem}
 """Marker -> why its tests cannot run here."""
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch as th
 
 import qmp_envs
-from benchmarks import every_set
+from benchmarks import every_set, scripted
 from benchmarks.paper import point2d
 from benchmarks.speed import construction, families, methods, ratios, workloads
 from benchmarks.speed.test_speed import VARIANTS
+from qmp_envs.registry import ENTRIES
 from qmp_sb3 import make_multitask_vec_env, presets
 
 
@@ -155,3 +156,11 @@ def test_an_infinite_loss_is_noticed():
     assert logger.finite
     logger.record("train/critic_loss", np.nan)
     assert not logger.finite
+
+
+def test_scripted_policies_get_a_row_per_task(capsys):
+    scripted.main(["--ids", "QMP/MetaWorldCDS-v0", "--tasks", "drawer-close", "drawer-open", "--episodes", "1"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| `")]
+    assert [row.split(" | ")[1:3] for row in rows] == [["`drawer-close`", "1 of 1"], ["`drawer-open`", "1 of 1"]]
+    of_metaworld = {id for id in qmp_envs.ids() if ENTRIES[id].task_set.startswith("qmp_envs.metaworld")}
+    assert set(scripted.MAKERS) == of_metaworld

@@ -251,6 +251,21 @@ def test_start_at_a_given_state(id):
         env.reset(options={f"{name}x": 1})
 
 
+@each_batch_id
+def test_a_refused_start_leaves_no_episode_to_go_on_with(id):
+    name = qmp_envs.make_task_set(id).start_names[0]
+    for make in (gym.make, gym.make_vec):
+        env = make(id).unwrapped
+        env.reset(seed=0)
+        with pytest.raises(ValueError, match=name):
+            env.reset(options={name: np.zeros(99)})
+        with pytest.raises(ResetNeeded):
+            env.step(np.zeros(env.action_space.shape, np.float32))
+        env.reset(seed=0)
+        env.step(np.zeros(env.action_space.shape, np.float32))
+        env.close()
+
+
 @each_id
 def test_a_start_can_be_repeated_without_its_seed(id):
     env = gym.make(id, task=0)
@@ -318,6 +333,22 @@ class TestErrorsSpeak:
     def test_unknown_option(self, id):
         with pytest.raises(TypeError, match="did you mean 'task'"):
             gym.make(id, taks=1)
+
+    def test_options_by_other_words(self, id):
+        with pytest.raises(TypeError, match="did you mean 'max_episode_steps'"):
+            gym.make(id, horizon=200)
+        with pytest.raises(TypeError, match=r"'workers' is an option of gym\.make_vec"):
+            gym.make(id, workers=2)
+
+    def test_numbers_out_of_range(self, id):
+        for wrong in (0, -3):
+            with pytest.raises(ValueError, match=f"max_episode_steps must be at least 1 .*got {wrong}"):
+                gym.make_vec(id, max_episode_steps=wrong)
+            with pytest.raises(ValueError, match=f"num_envs must be at least 1 .*got {wrong}"):
+                gym.make_vec(id, num_envs=wrong, task=0)
+        for wrong in (0, 2.5, "all"):
+            with pytest.raises(ValueError, match="workers must be at least 1"):
+                gym.make_vec(id, workers=wrong)
 
     def test_number_of_slots(self, id):
         num_tasks = len(tasks_of(id))

@@ -443,7 +443,7 @@ def test_a_failed_simulator_ends_the_episode():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="noise must be at least 0, got -0.1"):
+    with pytest.raises(ValueError, match="noise must be a finite number of at least 0, got -0.1"):
         Kitchen(noise=-0.1)
     with pytest.raises(ValueError, match="did you mean 'light switch-on'"):
         make("light swich-on")

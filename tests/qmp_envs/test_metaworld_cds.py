@@ -20,7 +20,8 @@ import qmp_envs
 from qmp_envs import cds_scene
 from qmp_envs.cds_physics import CdsPhysics
 from qmp_envs.cds_rewards import INFO, JUDGES, Measured, Wanted
-from qmp_envs.metaworld_cds import TASKS, MetaWorldCDS, quaternions
+from qmp_envs.metaworld_cds import TASKS, MetaWorldCDS
+from qmp_envs.rotations import quaternions
 
 ID = "QMP/MetaWorldCDS-v0"
 NAMES = tuple(TASKS)

@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 
 import qmp_envs
-from qmp_envs import page_tables, reacher
+from qmp_envs import cds_rewards, cds_scene, kitchen, kitchen_tasks, metaworld_cds, page_tables, reacher
 from qmp_envs.pages import SECTIONS, index, page, picture_names, split, stem
 from qmp_envs.registry import ENTRIES
 
@@ -101,7 +101,7 @@ def test_a_table_that_leaves_out_an_element_is_an_error(rows):
 
 def test_unknown_constants_arguments_and_sections_are_errors():
     with pytest.raises(ValueError, match="no constant 'STAGE_COSTS'; did you mean 'STAGE_COST'"):
-        page_tables.filled("{STAGE_COSTS}", reacher)
+        page_tables.filled("{STAGE_COSTS}", [reacher])
     with pytest.raises(ValueError, match="differ in goal_radius"):
         page_tables.arguments(":param layout: a\n:param goal_radius: b", lambda layout: None, {})
     with pytest.raises(ValueError, match="differ in layout"):
@@ -116,7 +116,7 @@ def test_numbers_are_short():
 
 
 def test_constants_show_what_their_comments_say():
-    text = page_tables.constants(reacher)
+    text = page_tables.constants([reacher])
     assert "| `TOUCH_DISTANCE` | 0.05 | m; the hand touches a subgoal below this |" in text
     assert "TASK_NAMES" not in text and "_VELOCITY_WEIGHTS" not in text
 
@@ -125,3 +125,49 @@ def test_motors_come_from_the_model():
     table = page_tables.motors(qmp_envs.make_task_set(REACHER.id))
     assert "| 0 | motor `motor_1` | -1 | 1 | `joint_1` | hinge | 5 N m |" in table
     assert page_tables.motors(qmp_envs.make_task_set("QMP/Point2D-v0")) == ""
+
+
+KITCHEN, CDS = ENTRIES["QMP/Kitchen-v0"], ENTRIES["QMP/MetaWorldCDS-v0"]
+CHANGES = [  # page, module, constant, its new value, what the page has before and after
+    (KITCHEN, kitchen, "HIGHEST", kitchen.HIGHEST + 0.5, "| -2.9 | 2.9 | rad |", "| -2.9 | 3.4 | rad |"),
+    (KITCHEN, kitchen, "NOISE_SIZES", 3.0 * kitchen.NOISE_SIZES, "| 22 | microwave | -8 | 8 | 0.01 |", "| 8 | 0.03 |"),
+    (KITCHEN, kitchen_tasks, "START", kitchen_tasks.START + 0.02, "| 19 | -0.0005 | 0.37 |", "| 19 | 0.0195 | 0.37 |"),
+    (CDS, cds_rewards, "TIPS_WEIGHT", 4.5, "| 3 G(tips; 0.0125, margin)", "| 4.5 G(tips; 0.0125, margin)"),
+    (CDS, cds_rewards, "FUNNEL_RADIUS", 0.77, "  0.12 m around the handle", "  0.77 m around the handle"),
+    (CDS, cds_rewards, "DRAWER_OPEN_WITHIN", 0.88, "`drawer-open` 0.03 m", "`drawer-open` 0.88 m"),
+    (CDS, cds_scene, "DRAWER_HOME", (0.7, 0.9, 0.0), "or (0.4, 0.9, 0) (drawer)", "or (0.7, 0.9, 0) (drawer)"),
+    (
+        CDS,
+        metaworld_cds,
+        "TASKS",
+        {name: task._replace(low=(-0.3, 0.5, 0.0)) for name, task in metaworld_cds.TASKS.items()},
+        "| `door-open` | -0.1 0.85 0.15 |",
+        "| `door-open` | -0.3 0.5 0 |",
+    ),
+]
+
+
+@pytest.mark.parametrize("entry, module, name, value, before, after", CHANGES, ids=[row[2] for row in CHANGES])
+def test_pages_follow_the_data_of_every_module(monkeypatch, entry, module, name, value, before, after):
+    assert before in page(entry) and after not in page(entry)
+    monkeypatch.setattr(module, name, value)
+    changed = page(entry)
+    assert after in changed and before not in changed
+
+
+@each_entry
+def test_every_measure_has_a_meaning(entry):
+    task_set = qmp_envs.make_task_set(entry.id)
+    rows = page_tables.info(task_set)
+    assert all(f"| `{name}` | {meaning} |" in rows for name, meaning in task_set.measure_meanings.items())
+
+
+def test_a_measure_without_meaning_is_an_error(monkeypatch):
+    task_set = qmp_envs.make_task_set("QMP/Walker2D-v0")
+    monkeypatch.setattr(type(task_set), "measure_meanings", {})
+    with pytest.raises(ValueError, match="Walker2D.measure_meanings does not say what 'x_velocity' is"):
+        page_tables.info(task_set)
+
+
+def test_tables_and_formats_in_the_text():
+    assert page_tables.filled("{STAGE_COST:.3f} {ROWS}", [reacher], {"ROWS": "| a |\n"}) == "0.400 | a |"

@@ -4,24 +4,27 @@ import copy
 import gc
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import psutil
 import pytest
 
-from qmp_envs import BatchedTaskSetEnv
+import qmp_envs
+from qmp_envs import BatchedTaskSetEnv, worker_process
 from qmp_envs.threads import ThreadTeam
 from qmp_envs.worker_process import WorkerEndedError
 from tests.qmp_envs.parallel_sets import DIE, RAISE, SpreadReacher, ThreadedReacher, Walkers, make
 from tests.qmp_envs.test_vector import assert_same_infos
-from tests.sampling import each_batch_share, some
+from tests.sampling import BATCH_SHARES, each_batch_id, some
 
 
 def children():
@@ -146,7 +149,7 @@ def test_a_killed_worker_is_an_error_within_a_second(when):
         envs.reset()
     envs.close()
     with pytest.raises(RuntimeError, match="'one', 'three' is closed"):
-        envs.step(actions)
+        envs.reset()
 
 
 def test_a_worker_that_cannot_start_is_an_error_at_once():
@@ -269,6 +272,36 @@ def test_an_interrupted_environment_works_on():
     assert_ends(worker)
 
 
+@pytest.mark.parametrize("has_content", [False, True])
+def test_interrupted_between_header_and_content(monkeypatch, has_content):
+    """A reply that has content cannot be half read: the worker ends. One without leaves nothing behind."""
+    envs = make(Walkers, 2)
+    first, _ = envs.reset(seed=0)
+    (worker,) = envs._slots.physics._workers
+    whole = worker_process.HEADER
+
+    class Interrupted:
+        size, pack = whole.size, whole.pack
+
+        def unpack(self, header):
+            raise KeyboardInterrupt
+
+    if has_content:
+        worker.order(worker_process.CALL, ("pickled", ()))
+    else:
+        worker.order(worker_process.STEPS[0])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(worker_process, "HEADER", Interrupted())
+        worker.finish()
+    if has_content:
+        with pytest.raises(RuntimeError, match="is closed"):
+            envs.reset(seed=0)
+        assert not psutil.pid_exists(worker.pid)
+    else:
+        np.testing.assert_array_equal(envs.reset(seed=0)[0], first)
+    envs.close()
+
+
 def test_a_copy_of_the_process_is_told_that_the_workers_are_not_its_own():
     script, worker = run_script(
         """
@@ -308,11 +341,48 @@ def test_threads_survive_a_copy_of_the_process():
     assert out == "4 4\n"
 
 
-@each_batch_share
-def test_every_id_gives_the_same_numbers_with_two_workers(id, share):
+GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+
+
+def stepped_by():
+    """The guide's table: id -> threads, processes, or the calling thread."""
+    row = r"^\| (`QMP/.+?) \| (threads|processes|the calling thread)\b"
+    rows = re.findall(row, GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {id: how for ids, how in rows for id in re.findall(r"`(\S+)`", ids)}
+
+
+STEPPED_BY = stepped_by()
+IN_PARALLEL = [case for case in BATCH_SHARES if STEPPED_BY.get(case.values[0]) in ("threads", "processes")]
+
+
+def helpers(envs):
+    """How many threads and how many processes besides this one step the slots; after a step."""
+    physics = envs.unwrapped._slots.physics
+    threads = physics._team._helpers if hasattr(physics, "_team") else []
+    processes = [worker for worker in getattr(physics, "_workers", []) if psutil.pid_exists(worker.pid)]
+    return sum(helper.thread.is_alive() for helper in threads), len(processes)
+
+
+def test_the_guide_says_for_every_id_what_steps_it():
+    assert set(STEPPED_BY) == set(qmp_envs.ids())
+
+
+@each_batch_id
+def test_what_steps_an_id_is_what_the_guide_says(id):
+    envs = gym.make_vec(id, workers=2)
+    envs.reset(seed=0)
+    envs.step(envs.action_space.sample())
+    expected = {"threads": (1, 0), "processes": (0, 1), "the calling thread": (0, 0)}
+    assert helpers(envs) == expected[STEPPED_BY[id]]
+    envs.close()
+
+
+@pytest.mark.parametrize("id,share", IN_PARALLEL)
+def test_every_id_in_parallel_gives_the_same_numbers(id, share):
     serial, parallel = (gym.make_vec(id, workers=workers, max_episode_steps=13) for workers in (1, 2))
     np.testing.assert_array_equal(serial.reset(seed=0)[0], parallel.reset(seed=0)[0])
     serial.action_space.seed(0)
     actions = [serial.action_space.sample() for _ in range(some(200, share))]
     assert_same_steps(serial.unwrapped, parallel.unwrapped, actions)
+    assert helpers(serial) == (0, 0) and sum(helpers(parallel)) == 1
     parallel.close()

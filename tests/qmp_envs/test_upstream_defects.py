@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import gymnasium as gym
@@ -170,7 +171,7 @@ class TestM06RegistrationBindsALoopVariableLate:
     def test_every_id_of_ours_makes_its_own_tasks(self):
         for id in IDS:
             assert isinstance(gym.spec(id).entry_point, str)
-            assert gym.spec(id).kwargs == {"task_set": ENTRIES[id].task_set, **ENTRIES[id].kwargs}
+            assert gym.spec(id).kwargs == {"task_set": id}
         counts = {id: len(gym.make(id, task=0).unwrapped.task_names) for id in IDS}
         numbers = {id: int(re.search(r"MT(\d+)", id)[1]) for id in IDS if "MT" in id}
         assert {id: counts[id] for id in numbers} == numbers and len(numbers) == len(IDS) - 1
@@ -451,7 +452,27 @@ def test_mujoco_is_pinned_below_the_collision_change():
     assert mujoco.__version__ == "3.3.0"
 
 
+PAGE = (ROOT / "docs" / "known-upstream-issues.md").read_text(encoding="utf-8")
+
+
 def test_page_names_every_defect_and_its_test():
-    page = (ROOT / "docs" / "known-upstream-issues.md").read_text(encoding="utf-8")
     tests = {name for name, value in globals().items() if name.startswith("Test") and isinstance(value, type)}
-    assert set(re.findall(r"`(Test\w+)`", page)) == tests
+    assert set(re.findall(r"`(Test\w+)`", PAGE)) == tests
+
+
+def test_every_defect_has_a_link():
+    """To Meta-World's issue or to its source."""
+    rows = [line for line in PAGE.splitlines() if re.search(r"`Test\w+` \|$", line)]
+    assert len(rows) > 10
+    place = r"issues/\d+|pull/\d+|blob/v[\d.]+/\S+#L\d+"
+    link = re.compile(rf"\]\(https://github\.com/Farama-Foundation/Metaworld/({place})\)")
+    assert [row for row in rows if not link.search(row)] == []
+
+
+def test_links_to_source_lines_show_what_they_say():
+    """The text of a link is found in that line of the installed version, which is the one that is linked."""
+    links = re.findall(r"\[`([^`]+)`\]\(https://github\.com/[\w/-]+/blob/v([\d.]+)/metaworld/(\S+)#L(\d+)\)", PAGE)
+    assert len(links) == PAGE.count("/blob/") > 0
+    for text, linked, path, line in links:
+        assert linked == version("metaworld")
+        assert text in (Path(metaworld.__file__).parent / path).read_text(encoding="utf-8").splitlines()[int(line) - 1]

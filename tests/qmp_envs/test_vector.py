@@ -147,3 +147,12 @@ def test_reset_options(id):
         envs.reset(seed=[0] * (envs.num_envs + 1))
     with pytest.raises(ValueError, match="no window"):
         gym.make_vec(id, render_mode="human")
+
+
+@pytest.mark.parametrize("limit", [None, -1])
+def test_no_time_limit(limit):
+    envs = gym.make_vec("QMP/Point2D-v0", max_episode_steps=limit)
+    envs.reset(seed=0)
+    expected = None if limit is None else limit
+    assert envs.spec.kwargs["max_episode_steps"] == expected
+    assert not any(envs.step(np.zeros((1, 2), np.float32))[3][0] for _ in range(50))
