@@ -34,6 +34,7 @@ MENU = """
 ../README
 guide
 envs/index
+methods/index
 cli
 logging
 results
@@ -44,7 +45,7 @@ known-upstream-issues
 ../CHANGELOG
 ```
 """
-ENVIRONMENTS = """
+FOLDER = """
 ```{toctree}
 :hidden:
 :glob:
@@ -56,7 +57,7 @@ ENVIRONMENTS = """
 
 def add_menu(app: Sphinx, page: str, source: list[str]) -> None:
     """Append the menus, which the pages in the repository do not have."""
-    menus = {"docs/index": MENU, "docs/envs/index": ENVIRONMENTS}
+    menus = {"docs/index": MENU, "docs/envs/index": FOLDER, "docs/methods/index": FOLDER}
     source[0] += menus.get(page, "")
 
 
