@@ -93,32 +93,18 @@ ENTRIES: dict[str, Entry] = {
             reward="Meta-World 3.1.1, v2",
             costly=True,
         ),
-        Entry(
-            id="QMP/MT10-v0",
-            task_set="qmp_envs.metaworld:MetaWorld",
-            horizon=500,
-            summary="a Sawyer arm pushes, opens, presses and places things (Meta-World's 10 tasks; extra: metaworld)",
-            reward="Meta-World 3.1.1, v2",
-            kwargs={"benchmark": "MT10"},
-            costly=True,
-        ),
-        Entry(
-            id="QMP/MT25-v0",
-            task_set="qmp_envs.metaworld:MetaWorld",
-            horizon=500,
-            summary="a Sawyer arm pushes, opens, presses and places things (Meta-World's 25 tasks; extra: metaworld)",
-            reward="Meta-World 3.1.1, v2",
-            kwargs={"benchmark": "MT25"},
-            costly=True,
-        ),
-        Entry(
-            id="QMP/MT50-v0",
-            task_set="qmp_envs.metaworld:MetaWorld",
-            horizon=500,
-            summary="a Sawyer arm pushes, opens, presses and places things (Meta-World's 50 tasks; extra: metaworld)",
-            reward="Meta-World 3.1.1, v2",
-            kwargs={"benchmark": "MT50"},
-            costly=True,
+        *(
+            Entry(
+                id=f"QMP/MT{tasks}-v0",
+                task_set="qmp_envs.metaworld:MetaWorld",
+                horizon=500,
+                summary="a Sawyer arm pushes, opens, presses and places things "
+                f"(Meta-World's {tasks} tasks; extra: metaworld)",
+                reward="Meta-World 3.1.1, v2",
+                kwargs={"benchmark": f"MT{tasks}"},
+                costly=True,
+            )
+            for tasks in (10, 25, 50)
         ),
     )
 }

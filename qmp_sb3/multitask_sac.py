@@ -287,8 +287,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         :param noise: standard normal, for the actions at s and at s', ``(2, tasks, batch, act)``
         :return: temperature, critic and actor loss of each task, ``(3, tasks)``
         """
-        temperature, weights = self.temperature, batch.weights
-        importance = TASK_WEIGHTS[self.task_weights](batch.task_counts(), temperature)  # (tasks,)
+        temperature, weights, counts = self.temperature, batch.weights, batch.task_counts()
+        importance = TASK_WEIGHTS[self.task_weights](counts, temperature)  # (tasks,)
         with th.no_grad():
             next_actions, next_log_prob = self.actor.action_log_prob(batch.next_observations, noise[1])
             next_values = self.critic_target(batch.next_observation_actions(next_actions))
@@ -303,7 +303,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             self.ent_coef_optimizer.zero_grad()
             # A temperature of all tasks belongs to one learner, whose loss is the mean over all transitions.
             learners = "mean" if self.temperatures == "shared" else "sum"
-            shares = TASK_WEIGHTS[learners](batch.task_counts(), temperature)
+            shares = TASK_WEIGHTS[learners](counts, temperature)
             (shares * loss_temperature).sum().backward()
             self.ent_coef_optimizer.step()
 

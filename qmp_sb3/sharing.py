@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -48,7 +49,7 @@ class KeepOwn:
         return None
 
 
-class _DataSharing(KeepOwn):
+class _DataSharing(KeepOwn, ABC):
     """Each update, every other task offers ``batch // (tasks - 1)`` transitions to task i, which takes those that its
     first critic values above the k-quantile of its own batch, and rewards them itself.
 
@@ -65,9 +66,9 @@ class _DataSharing(KeepOwn):
         if n_steps > 1:
             raise ValueError(f"sharing={self!r} rewards single transitions anew; n_steps is {n_steps}, use 1")
 
+    @abstractmethod
     def rewards(self, offered: Batch, receivers: np.ndarray) -> th.Tensor:
         """What the receiving tasks ``(tasks,)`` give for offered transitions, ``(tasks, offered)``."""
-        raise NotImplementedError
 
     def __call__(
         self, batch: Batch, replay: MultiTaskReplayBuffer, policy: MultiTaskPolicy, env: VecNormalize | None
