@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper.reacher import Curves, minutes, summary, table
+from benchmarks.paper import curves, maze, measured
+from benchmarks.paper.curves import Curves
+from benchmarks.paper.reacher import minutes, summary, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,3 +85,41 @@ def test_a_wrong_method_is_said_before_anything_runs(tmp_path):
     result = subprocess.run([*command, "--out", str(tmp_path / "runs")], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2 and "did you mean 'qmp'" in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_recorded_curves_are_the_runs(tmp_path):
+    one, other = written(tmp_path / "one", [0, 0.5, 1]), written(tmp_path / "other", [1, 1, 1])
+    file = tmp_path / "new" / "results.json"
+    curves.save(file, "python -m something", {("qmp", 1): one, ("mtsac", 0): other})
+    curves.save(file, "python -m something", {("qmp", 0): other, ("mtsac", 0): one})
+    loaded = curves.load(file)
+    assert list(loaded) == ["mtsac", "qmp"]
+    for read, run in zip([*loaded["qmp"], *loaded["mtsac"]], [other, one, one], strict=True):
+        assert read.steps.tolist() == run.steps.tolist()
+        for measure, values in run.values.items():
+            np.testing.assert_allclose(read.values[measure], values, atol=0.005)
+    assert "machine" in json.loads(file.read_text())
+
+
+def test_the_pages_of_the_methods_show_the_recorded_runs():
+    pages = sorted((ROOT / "docs" / "methods").glob("*.md"))
+    stale = [page.name for page in pages if measured.rewrite(page.read_text()) != page.read_text()]
+    assert not stale, f"run: python -m benchmarks.paper.measured docs/methods/*.md; not up to date: {stale}"
+
+
+def test_a_method_without_runs_is_said_to_have_none(tmp_path, monkeypatch):
+    page = "text\n<!-- measured: decaf qmp -->\nold\n<!-- end -->\nmore\n"
+    monkeypatch.setattr(curves, "load", lambda path: {"qmp": [written(tmp_path / "one", [1] * 12)]})
+    monkeypatch.setattr(measured.reacher, "STUDY", replace(measured.reacher.STUDY, steps=1200))
+    new = measured.rewrite(page)
+    assert "| qmp | 1 | **1.00** |" in new and "Not trained to a result yet: `decaf`." in new
+    assert new.startswith("text\n") and new.endswith("<!-- end -->\nmore\n") and "old" not in new
+
+
+def test_the_maze_says_when_a_route_was_found():
+    success = np.array([[0.0, 0.6], [0.4, 0.2], [1.0, 1.0]])  # (evaluations, routes)
+    one = curves.Curves(np.array([1000, 2000, 3000]), {"success_all": success}, pace=0.06)
+    assert maze.found({"qmp": [one]}).splitlines()[-1] == "| qmp | 3k | 1k |"
+    assert maze.over_time({"qmp": [one, one]}).splitlines()[-1] == "| qmp | 2 | 0.30 | 0.30 | 1.00 | 3 |"
+    never = curves.Curves(one.steps, {"success_all": np.zeros((3, 2))})
+    assert maze.found({"qmp": [never]}).splitlines()[-1] == "| qmp | never | never |"

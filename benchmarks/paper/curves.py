@@ -1,0 +1,81 @@
+"""Learning curves per task: read from run directories, kept as a small JSON file, read from it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import machine
+from qmp_sb3.experiments.run_directory import RunDirectory, write_text
+
+LAST = 3  # evaluations that a result is the mean of: single ones drop when a task is lost for a moment
+MEASURES = {"success_any": "successes_any", "success_all": "successes", "subgoals": "stages"}
+"""Measure -> its array in ``evaluations.npz``."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One run: ``steps (evaluations,)``, per measure ``(evaluations, tasks)``, and seconds of training per step."""
+
+    steps: np.ndarray
+    values: Mapping[str, np.ndarray]
+    pace: float = float("nan")
+
+    @classmethod
+    def read(cls, path: Path) -> Curves:
+        """From a run directory's ``evaluations.npz`` and, if it is finished, ``result.json``."""
+        result = RunDirectory(path).result() or {"seconds": float("nan"), "steps": 1}
+        with np.load(path / "evaluations.npz") as saved:
+            tasks = len(saved["task_names"])
+            there = {name: key for name, key in MEASURES.items() if key in saved}
+            by_task = {name: saved[key].reshape(len(saved[key]), tasks, -1) for name, key in there.items()}
+            values = {name: episodes.mean(axis=2) for name, episodes in by_task.items()}
+            return cls(saved["timesteps"], values, result["seconds"] / result["steps"])
+
+    @classmethod
+    def from_record(cls, record: Mapping) -> Curves:
+        """From what :meth:`record` gave."""
+        values = {name: np.array(by_task) for name, by_task in record["values"].items()}
+        pace = record["seconds"] / record["steps"][-1] if record["seconds"] else float("nan")
+        return cls(np.array(record["steps"]), values, pace)
+
+    def record(self) -> dict:
+        """As plain values, rates with two decimals."""
+        seconds = self.pace * int(self.steps[-1])
+        return {
+            "seconds": None if np.isnan(seconds) else round(seconds, 1),
+            "steps": self.steps.tolist(),
+            "values": {name: np.round(by_task, 2).tolist() for name, by_task in self.values.items()},
+        }
+
+    def at(self, measure: str, steps: int) -> np.ndarray:
+        """Mean of the last three evaluations up to ``steps``, ``(tasks,)``; NaN if the run is not there yet."""
+        done = np.flatnonzero(self.steps <= steps)
+        if self.steps[-1] < steps:
+            return np.full(self.values[measure].shape[1], np.nan)
+        return self.values[measure][done[-LAST:]].mean(axis=0)
+
+
+def load(path: Path) -> dict[str, list[Curves]]:
+    """The runs of a file that :func:`save` wrote: method -> one run per seed, in the order of the seeds."""
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    by_method: dict[str, list[Curves]] = {}
+    for run in sorted(runs, key=lambda run: run["seed"]):
+        by_method.setdefault(run["method"], []).append(Curves.from_record(run))
+    return by_method
+
+
+def save(path: Path, command: str, runs: Mapping[tuple[str, int], Curves]) -> None:
+    """Add runs, by method and seed, to a file; those of the same method and seed are replaced."""
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
+    known = {(run["method"], run["seed"]): run for run in document["runs"]}
+    known |= {key: {"method": key[0], "seed": key[1], **curves.record()} for key, curves in runs.items()}
+    ordered = [known[key] for key in sorted(known)]
+    head = json.dumps({"command": command, "machine": machine.description()}, indent=1)[:-2]
+    lines = ",\n".join(f"  {json.dumps(run)}" for run in ordered)  # one run per line, so that a change reads as one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f'{head},\n "runs": [\n{lines}\n ]\n}}\n')

@@ -1,0 +1,50 @@
+"""Tables of the documentation that show recorded trainings: ``python -m benchmarks.paper.measured docs/methods/*.md``.
+
+A table stands between ``<!-- measured: METHOD... -->`` and ``<!-- end -->``: what the named methods reached on the
+Multistage Reacher, beside separate learners and QMP. A test fails where one is stale.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.paper import curves, reacher
+from qmp_sb3.experiments.run_directory import write_text
+
+PLACE = re.compile(r"(<!-- measured:((?: \S+)+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BESIDE = ("no-sharing", "qmp")
+"""Methods that every table shows."""
+
+
+def reached(methods: Sequence[str]) -> str:
+    """What methods reached on the Multistage Reacher, in Markdown; those without a recorded run are named."""
+    runs = curves.load(reacher.STUDY.results)
+    shown = {method: runs[method] for method in dict.fromkeys([*methods, *BESIDE]) if method in runs}
+    missing = ", ".join(f"`{method}`" for method in methods if method not in runs)
+    lines = ["Multistage Reacher, preset `fast`, the mean of the last three evaluations:", ""]
+    lines += [reacher.table(shown, reacher.STUDY.steps), ""]
+    if missing:
+        lines += [f"Not trained to a result yet: {missing}.", ""]
+    return "\n".join(lines)
+
+
+def rewrite(text: str) -> str:
+    """The text with every table as it should be."""
+    return PLACE.sub(lambda place: place[1] + reached(place[2].split()) + place[3], text)
+
+
+def main() -> None:
+    """Bring the files named on the command line up to date."""
+    for name in sys.argv[1:]:
+        path = Path(name)
+        text = path.read_text(encoding="utf-8")
+        if rewrite(text) != text:
+            write_text(path, rewrite(text))
+            print(f"{name}: tables brought up to date")
+
+
+if __name__ == "__main__":
+    main()
