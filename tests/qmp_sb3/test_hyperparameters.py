@@ -63,6 +63,26 @@ def test_what_a_composition_sets_is_read_in_any_order(name):
     assert presets.settings(name, "QMP/Maze-v0", "official")["behavior"] == "argmax(q)", "the code has no warm-up"
 
 
+SWITCHES = ("qmp", "qmp-softmax", "qmp-sampled", "qmp-entropy", "qmp-hold", "parameters+qmp-hold")
+
+
+@pytest.mark.parametrize("method", SWITCHES)
+def test_on_mt10_the_own_policy_acts_most_of_the_time_whatever_the_switch(method):
+    """Appendix H.5; otherwise two of them would differ in more than the switch."""
+    elsewhere = presets.settings(method, "QMP/Kitchen-v0")["behavior"]
+    rule = elsewhere.removeprefix("hold(10, ").removesuffix(")" if elsewhere.startswith("hold") else "")
+    for preset in ("fast", "official", "paper"):
+        given = presets.settings(method, "QMP/MT10-v0", preset)["behavior"]
+        assert given == elsewhere.replace(rule, f"own(0.7, {rule})")
+
+
+def test_the_quantile_of_data_sharing_where_paper_and_code_disagree():
+    paper, official, fast = (
+        presets.settings("data", "QMP/MultistageReacher-v0", one)["sharing"] for one in ("paper", "official", "fast")
+    )
+    assert (paper, official, fast) == ("uds(0.8)", "uds(0)", "uds(0)")
+
+
 def test_a_file_can_start_from_another_ones_values():
     for id, preset in EVERY:
         base, derived = (presets.own_values(method, id, preset) for method in ("parameters", "pcgrad"))
