@@ -301,6 +301,19 @@ def test_act_samples_from_the_chosen_policy():
         th.testing.assert_close(lazy.act(chosen, deterministic=True), expected)
 
 
+def test_a_held_choice_acts_anew_in_every_step():
+    behavior, proposals = started(Hold(5, Table("uniform"))), make_proposals()
+    with th.no_grad():
+        mean, log_std = proposals.policy.actor.every(proposals.features)
+        first, second = (behavior(proposals).copy() for _ in range(2))
+        actions = [proposals.act(chosen) for chosen in (first, second)]
+    np.testing.assert_array_equal(first, second)
+    assert ((actions[0] - actions[1]).abs() > 1e-6).all()
+    for action in actions:  # each is one of the held policy
+        noise = (action.atanh() - mean[first, np.arange(8)]) / log_std[first, np.arange(8)].exp()
+        assert noise.abs().max() < 5.0
+
+
 def test_counts_say_who_acted_for_whom():
     behavior = started(Argmax(ScoresOf(np.eye(TASKS)[[1, 1, 3, 0]])))
     proposals = make_proposals()
