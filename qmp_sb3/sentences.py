@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
@@ -35,16 +36,35 @@ def build(sentence: str, words: Mapping[str, Callable[..., Any]], part: str) -> 
 
 def _value(node: ast.expr, words: Mapping[str, Callable[..., Any]], part: str) -> Any:
     if isinstance(node, ast.Name):
-        return _word(node.id, words, part)()
+        return _call(node.id, [], {}, words, part)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        keywords = {keyword.arg: _value(keyword.value, words, part) for keyword in node.keywords if keyword.arg}
-        return _word(node.func.id, words, part)(*(_value(one, words, part) for one in node.args), **keywords)
+        keywords = {keyword.arg: _argument(keyword, words, part) for keyword in node.keywords if keyword.arg}
+        return _call(node.func.id, [_value(one, words, part) for one in node.args], keywords, words, part)
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(element, words, part) for element in node.elts]
     try:
         return ast.literal_eval(node)
     except ValueError as error:
         raise ValueError(f"{ast.unparse(node)!r} has no meaning in {part}") from error
+
+
+def _argument(keyword: ast.keyword, words: Mapping[str, Callable[..., Any]], part: str) -> Any:
+    if isinstance(keyword.value, ast.Name) and keyword.value.id not in words:
+        text = keyword.value.id
+        raise ValueError(f"{keyword.arg}={text} in {part}: a text needs quotes, {keyword.arg}={text!r}")
+    return _value(keyword.value, words, part)
+
+
+def _call(
+    name: str, arguments: list[Any], keywords: dict[str, Any], words: Mapping[str, Callable[..., Any]], part: str
+) -> Any:
+    word = _word(name, words, part)
+    signature = inspect.signature(word)
+    try:
+        signature.bind(*arguments, **keywords)
+    except TypeError as error:
+        raise ValueError(f"{name} in {part}: {error}; it is {name}({', '.join(signature.parameters)})") from error
+    return word(*arguments, **keywords)
 
 
 def _word(name: str, words: Mapping[str, Callable[..., Any]], part: str) -> Callable[..., Any]:

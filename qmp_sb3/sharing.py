@@ -50,15 +50,17 @@ class KeepOwn:
 
 
 class _DataSharing(KeepOwn, ABC):
-    """Each update, every other task offers ``batch // (tasks - 1)`` transitions to task i, which takes those that its
-    first critic values above the k-quantile of its own batch, and rewards them itself.
+    """Each update, every other task offers ``batch // (tasks - 1)`` transitions, at least one, to task i, which takes
+    those that its first critic values above the k-quantile of its own batch, and rewards them itself.
 
     :param quantile: k in [0, 1]; 0 takes everything
     """
 
     def __init__(self, quantile: float = 0.0) -> None:
         if not 0.0 <= quantile <= 1.0:
-            raise ValueError(f"{type(self).__name__.lower()}({quantile}): the quantile is a fraction in [0, 1]")
+            name = type(self).__name__.lower()
+            hint = f"; {quantile:g} percent are {name}({quantile / 100:g})" if 1.0 < quantile <= 100.0 else ""
+            raise ValueError(f"{name}({quantile}): the quantile is a fraction in [0, 1]{hint}")
         self.quantile = float(quantile)
         self._taken = self._offered = np.zeros(0)
 
@@ -74,13 +76,14 @@ class _DataSharing(KeepOwn, ABC):
         self, batch: Batch, replay: MultiTaskReplayBuffer, policy: MultiTaskPolicy, env: VecNormalize | None
     ) -> Batch:
         tasks, size, _ = batch.rows.shape
-        if tasks == 1 or size < tasks - 1:
+        if tasks == 1:
             return batch
+        each = max(1, size // (tasks - 1))
         receivers = np.arange(tasks)
         donors = np.array([np.delete(receivers, task) for task in receivers])  # (tasks, tasks - 1)
-        drawn = replay.draw(donors.reshape(-1), size // (tasks - 1))
-        offered = replay.gather(drawn.reshape(tasks, -1), env)
-        there = np.repeat(replay.sizes[donors] > 0, size // (tasks - 1), axis=1)  # (tasks, offered)
+        drawn = replay.draw(donors.reshape(-1), each).reshape(tasks, -1)
+        offered = replay.gather(drawn, env)
+        there = np.repeat(replay.sizes[donors] > 0, each, axis=1)  # (tasks, offered)
         take = th.from_numpy(there).to(batch.rows.device)
         if self.quantile > 0.0:
             with th.no_grad():
@@ -90,7 +93,7 @@ class _DataSharing(KeepOwn, ABC):
             if rank > 0:
                 take &= values > own[:, rank - 1 : rank]
         offered.rewards.copy_(self.rewards(offered, receivers))
-        self._count(take.sum(dim=1).cpu().numpy(), drawn.reshape(tasks, -1).shape[1])
+        self._count(take.sum(dim=1).cpu().numpy(), drawn.shape[1])
         return _joined(batch, offered, take)
 
     def _count(self, taken: np.ndarray, offered: int) -> None:
@@ -168,7 +171,7 @@ class CDS(_DataSharing):
             name = "the environment" if task_set is None else task_set.name
             raise ValueError(
                 f"{name} cannot reward a transition as another task would, which sharing={self!r} needs; "
-                f"sharing='uds({self.quantile:g})' gives shared transitions the smallest reward"
+                f"sharing='uds({self.quantile:g})' (method data) gives shared transitions the smallest reward"
             )
         self._task_set: TaskSet | None = task_set
         self._columns = dict(task_set.relabel_columns)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class Distill(Hook):
     """Every ``steps`` environment steps a central policy is fitted to the replay data of all tasks, then copied into
-    every task's policy (Divide and Conquer RL, with tasks for contexts; QMP, appendix E.5).
+    every task's policy (Divide and Conquer RL, with tasks for contexts; QMP, appendix H.4).
 
     The central policy begins as a copy of task 0's first one, is kept between distillations, and maximises
     E log pi_c(a|s) over ``batch_size // tasks`` stored transitions of each task. Critics, temperatures and the

@@ -13,7 +13,7 @@ from qmp_sb3.networks.task_module import TaskModule
 
 class MultiheadMLP(TaskModule):
     """A shared trunk of hidden layers that is not told the task, and a linear head for each task ("Parameters" in the
-    QMP paper's section 6).
+    QMP paper's section 6.2).
 
     :param n_in: size of the input
     :param n_out: size of each head's output

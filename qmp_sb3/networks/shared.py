@@ -11,7 +11,7 @@ from qmp_sb3.networks.task_module import TaskModule
 
 
 class SharedMLP(TaskModule):
-    """One perceptron for all tasks, which is not told the task (fully shared, QMP section 6).
+    """One perceptron for all tasks, which is not told the task (fully shared, QMP section 6.2).
 
     :param n_in: size of the input
     :param n_out: size of the output

@@ -34,7 +34,7 @@ def gaussian_kl(mean_p: th.Tensor, log_std_p: th.Tensor, mean_q: th.Tensor, log_
 
 
 class DivideAndConquer(Regularizer):
-    """sum_j beta_ij E_s mean_d KL(pi_j || pi_i) over the other tasks j (Divide and Conquer RL; QMP, appendix E.5).
+    """sum_j beta_ij E_s mean_d KL(pi_j || pi_i) over the other tasks j (Divide and Conquer RL; QMP, appendix H.4).
 
     The states are an equal share of every task's batch, ``batch // tasks`` each, and pi_j is a constant: only pi_i is
     drawn towards the others.

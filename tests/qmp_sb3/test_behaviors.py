@@ -26,6 +26,7 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
 
 TASKS, OBS, ACT = 4, 3, 2
+TEMPERATURES = th.tensor([0.1, 0.4, 0.02, 1.0])
 MIXED = [("multihead", "independent"), ("independent", "decaf"), ("onehot", "shared")]  # families of actor and critic
 
 
@@ -47,7 +48,7 @@ def make_proposals(slots: int = 8, seed: int = 0, tasks: np.ndarray | None = Non
         make_policy(seed) if policy is None else policy,
         th.from_numpy(np.random.default_rng(seed).normal(size=(len(tasks), OBS)).astype(np.float32)),
         TaskLayout(tasks, TASKS),
-        th.full((TASKS,), 0.1),
+        TEMPERATURES,
         np.random.default_rng(seed),
         th.Generator().manual_seed(seed),
         num_timesteps=steps,
@@ -156,8 +157,9 @@ def test_sampled_scores_approach_the_expectation_and_entropy_adds_the_bonus():
         bonus = QScore(samples=4000, entropy=True)(make_proposals(4)) - many
         actions, log_prob = make_proposals(4).sampled_actions(4000)
     assert th.allclose(many, again), "the same generator state gives the same scores"
-    # the same draws, so the difference is the Monte Carlo entropy times alpha exactly
-    th.testing.assert_close(bonus, -0.1 * log_prob.mean(dim=0), atol=1e-4, rtol=1e-4)
+    # the same draws, so the difference is the Monte Carlo entropy times the alpha of the slot's task exactly
+    alpha = TEMPERATURES[proposals.layout.tasks_tensor][:, None]
+    th.testing.assert_close(bonus, -alpha * log_prob.mean(dim=0), atol=1e-4, rtol=1e-4)
     assert actions.abs().max() <= 1.0
 
 
@@ -299,6 +301,19 @@ def test_act_samples_from_the_chosen_policy():
         th.testing.assert_close(lazy.act(chosen, deterministic=True), expected)
 
 
+def test_a_held_choice_acts_anew_in_every_step():
+    behavior, proposals = started(Hold(5, Table("uniform"))), make_proposals()
+    with th.no_grad():
+        mean, log_std = proposals.policy.actor.every(proposals.features)
+        first, second = (behavior(proposals).copy() for _ in range(2))
+        actions = [proposals.act(chosen) for chosen in (first, second)]
+    np.testing.assert_array_equal(first, second)
+    assert ((actions[0] - actions[1]).abs() > 1e-6).all()
+    for action in actions:  # each is one of the held policy
+        noise = (action.atanh() - mean[first, np.arange(8)]) / log_std[first, np.arange(8)].exp()
+        assert noise.abs().max() < 5.0
+
+
 def test_counts_say_who_acted_for_whom():
     behavior = started(Argmax(ScoresOf(np.eye(TASKS)[[1, 1, 3, 0]])))
     proposals = make_proposals()
@@ -340,7 +355,11 @@ def test_a_behavior_is_its_sentence(sentence):
         ("argmx(q)", "did you mean 'argmax'"),
         ("argmax(", "not of the form"),
         ("q", r"did you mean argmax\(q\)"),
-        ("hold(argmax(q))", "hold"),
+        ("hold(argmax(q))", r"missing a required argument: 'inner'; it is hold\(steps, inner\)"),
+        ("argmax", r"missing a required argument: 'score'; it is argmax\(score\)"),
+        ("uniform(3)", r"too many positional arguments; it is uniform\(\)"),
+        ("argmax(q(sample=3))", r"unexpected keyword argument 'sample'; it is q\(samples, entropy, critic\)"),
+        ("argmax(q(critic=min))", "a text needs quotes, critic='min'"),
         ("hold(0, argmax(q))", "at least 1"),
         ("softmax(0, q)", "positive"),
         ("own(1.5, argmax(q))", r"\[0, 1\]"),

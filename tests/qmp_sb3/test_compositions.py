@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch as th
 
-from qmp_sb3 import make_multitask_vec_env, presets
-from qmp_sb3.presets import Method
+from qmp_sb3 import make_multitask_vec_env, methods, presets
+from qmp_sb3.methods import Method
 from tests.qmp_sb3.test_presets import METHODS, REACHER, small
 
 POINT = "QMP/Point2D-v0"
@@ -106,6 +106,8 @@ def test_what_does_not_go_together_is_refused_in_any_order(name):
         ("no-sharing+qmp", "leave them out"),
         ("qmp+qmp", "leave them out"),
         ("parameters+qpm", "did you mean 'qmp'"),
+        ("uds", r"did you mean 'data', whose sharing is 'uds\(0\)'"),
+        ("multihead+qmp", "did you mean 'parameters', whose networks is 'multihead'"),
         ("parameters+", "method='' is unknown"),
     ],
 )
@@ -136,7 +138,7 @@ def test_the_lists_of_this_file_hold_what_they_should():
 def test_a_row_that_is_added_to_the_table_is_a_method_like_any_other(monkeypatch):
     """It needs no file of hyper-parameters, goes with the others, and the lists that tests are made of contain it."""
     row = Method("mine", "every task in turn", "a user", {"networks": "onehot", "regularizer": "dnc(0.5)"})
-    monkeypatch.setattr(presets, "_METHODS", (*presets._METHODS, row))
+    monkeypatch.setattr(methods, "ROWS", (*methods.ROWS, row))
     assert "mine" in presets.methods() and "mine+qmp" in presets.compositions()
     assert presets.sources("mine", POINT).keys() == presets.sources("no-sharing", POINT).keys()
     model = small("mine+qmp").learn(200)

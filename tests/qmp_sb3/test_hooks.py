@@ -84,11 +84,14 @@ def literal_distillation(model: MultiTaskSAC, updates: int) -> th.nn.Module:
     return center
 
 
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("replay", ["own", "pool"])
-def test_a_distillation_is_the_fit_that_it_says(replay):
+def test_a_distillation_is_the_fit_that_it_says(replay, times):
+    """A second one goes on where the first one stopped, with the centroid and with its optimizer's moments."""
     model = make(hooks=["distill(1e9, 5)"], replay=replay, batch_size=24).learn(240)
-    expected = literal_distillation(model, 5)
-    model.hooks[0].distill(model)
+    expected = literal_distillation(model, 5 * times)
+    for _ in range(times):
+        model.hooks[0].distill(model)
     for one, other in zip(model.hooks[0]._center.parameters(), expected.parameters(), strict=True):
         th.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 

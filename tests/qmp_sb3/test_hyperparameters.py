@@ -41,6 +41,39 @@ def test_the_code_counts_one_buffer_of_all_tasks(id):
     assert shared["buffer_size"] * N_TASKS[id] == 1_000_000
 
 
+#: minimum buffer, environment steps and gradient steps per update (all per task), batch, learning rate, hidden units
+TABLE_4 = {
+    "MultistageReacher": (10_000, 1000, 100, 32, 3e-4, 256),
+    "Maze": (3000, 600, 100, 256, 3e-4, 256),
+    "MetaWorldCDS": (10_000, 500, 50, 256, 1.5e-3, 256),
+    "MT10": (500, 500, 50, 2560, 1.5e-3, 256),
+    "Walker2D": (2500, 1000, 1500, 256, 3e-4, 256),
+    "Kitchen": (200, 200, 50, 1280, 3e-4, 256),
+}
+RELEASED_CODE = {
+    "MultistageReacher": (10_000, 200, 200, 32, 3e-4, 256),
+    "Maze": (3000, 600, 100, 256, 3e-4, 256),
+    "MetaWorldCDS": (5000, 500, 50, 256, 1.5e-3, 256),
+    "MT10": (5000, 500, 50, 2560, 1.5e-3, 256),
+    "Walker2D": (10_000, 1000, 1500, 32, 3e-4, 256),
+    "Kitchen": (2000, 200, 50, 1280, 3e-4, 256),
+    "MT50": (1500, 500, 50, 1280, 3e-4, 400),
+}
+
+
+@pytest.mark.parametrize("preset, table", [("paper", TABLE_4), ("official", RELEASED_CODE)])
+def test_the_core_has_the_values_of_table_4_and_of_the_released_code(preset, table):
+    for name, (minimum, steps, updates, batch, rate, hidden) in table.items():
+        id = f"QMP/{name}-v0"
+        values = presets.settings("no-sharing", id, preset)
+        assert values["learning_starts"] == minimum * N_TASKS[id], name
+        assert (values["train_freq"], values["gradient_steps"]) == (steps, updates), name
+        assert (values["batch_size"], values["learning_rate"]) == (batch, rate), name
+        assert (values["gamma"], values["tau"], values["ent_coef"]) == (0.99, 0.005, "auto"), name
+        assert values["policy_kwargs"]["net_arch"] == [hidden, hidden], name
+        assert values["policy_kwargs"].get("activation_fn") == ("tanh" if preset == "paper" else None), name
+
+
 def test_sizes_and_rates_of_appendix_h_3():
     given = {
         ("fully-shared", "QMP/MultistageReacher-v0"): ([600, 600], 3e-4),
@@ -61,6 +94,26 @@ def test_what_a_composition_sets_is_read_in_any_order(name):
     maze, reacher = (presets.settings(name, f"QMP/{one}-v0", "paper") for one in ("Maze", "MultistageReacher"))
     assert maze["behavior"] == "warmup(600000, argmax(q))" and reacher["behavior"] == "argmax(q)"
     assert presets.settings(name, "QMP/Maze-v0", "official")["behavior"] == "argmax(q)", "the code has no warm-up"
+
+
+SWITCHES = ("qmp", "qmp-softmax", "qmp-sampled", "qmp-entropy", "qmp-hold", "parameters+qmp-hold")
+
+
+@pytest.mark.parametrize("method", SWITCHES)
+def test_on_mt10_the_own_policy_acts_most_of_the_time_whatever_the_switch(method):
+    """Appendix H.5; otherwise two of them would differ in more than the switch."""
+    elsewhere = presets.settings(method, "QMP/Kitchen-v0")["behavior"]
+    rule = elsewhere.removeprefix("hold(10, ").removesuffix(")" if elsewhere.startswith("hold") else "")
+    for preset in ("fast", "official", "paper"):
+        given = presets.settings(method, "QMP/MT10-v0", preset)["behavior"]
+        assert given == elsewhere.replace(rule, f"own(0.7, {rule})")
+
+
+def test_the_quantile_of_data_sharing_where_paper_and_code_disagree():
+    paper, official, fast = (
+        presets.settings("data", "QMP/MultistageReacher-v0", one)["sharing"] for one in ("paper", "official", "fast")
+    )
+    assert (paper, official, fast) == ("uds(0.8)", "uds(0)", "uds(0)")
 
 
 def test_a_file_can_start_from_another_ones_values():

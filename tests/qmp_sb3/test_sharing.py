@@ -26,10 +26,13 @@ REWARDED_ANEW = [id for id, task_set in TASK_SETS.items() if task_set.relabel_co
 
 
 def make_policy(networks="independent") -> MultiTaskPolicy:
+    """Its target critics are others than its critics, as in the middle of a training."""
     generator = th.Generator().manual_seed(0)
-    return MultiTaskPolicy(
+    policy = MultiTaskPolicy(
         *SPACES, lambda _: 1e-3, n_tasks=TASKS, networks=networks, net_arch=[16], generator=generator
     )
+    policy.critic_target.flat.flat.data.uniform_(-1, 1, generator=generator)
+    return policy
 
 
 def make_replay(sizes=(50, 50, 50, 50), replay="own") -> MultiTaskReplayBuffer:
@@ -61,10 +64,10 @@ def shared(sharing, batch_size=30, sizes=(50, 50, 50, 50), replay="own", network
 # ---- UDS (invariant 5) ----
 
 
-@pytest.mark.parametrize("batch_size", [3, 30, 32])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 30, 32])
 def test_uds_zero_takes_an_equal_share_of_every_other_task(batch_size):
     buffer, _, own, both, donors, _ = shared(UDS(0, -7.0), batch_size)
-    each = batch_size // (TASKS - 1)
+    each = max(1, batch_size // (TASKS - 1))
     total = batch_size + (TASKS - 1) * each
     assert both.rows.shape[:2] == (TASKS, total) and both.task_counts().tolist() == [total] * TASKS
     assert th.equal(both.rows[:, :batch_size], own.rows)
@@ -99,7 +102,7 @@ def looped(policy: MultiTaskPolicy, own: Batch, both: Batch, quantile: float) ->
 
 
 @pytest.mark.parametrize("networks", ["independent", "multihead", {"actor": "independent", "critic": "decaf"}], ids=str)
-@pytest.mark.parametrize("quantile", [0.0, 0.01, 0.3, 0.8, 1.0])
+@pytest.mark.parametrize("quantile", [0.0, 0.01, 0.3, 0.8, 0.85, 1.0])
 def test_the_quantile_rule(quantile, networks):
     _, policy, own, both, *_ = shared(UDS(quantile, -7.0), networks=networks)
     taken = looped(policy, own, both, quantile)
@@ -148,9 +151,18 @@ def test_a_batch_from_a_pool():
     assert th.equal(both.weights[:, :size] > 0, own.weights > 0)
 
 
-def test_one_task_and_tiny_batches_have_nothing_to_share():
-    _, _, own, both, *_ = shared(UDS(0, -7.0), batch_size=2)
-    assert both is own
+@pytest.mark.parametrize("quantile, offered", [(0.0, 30), (0.01, 30), (0.5, 0), (1.0, 0)])
+def test_equal_values_are_not_above_the_quantile(quantile, offered):
+    """The rank of k = 0.01 in 30 rows is none, so that everything is above it."""
+    buffer, policy = make_replay(), make_policy()
+    with th.no_grad():
+        policy.critic.flat.flat.zero_()
+    both = UDS(quantile, -7.0)
+    both.bind(None, 1)
+    assert both(buffer.sample(30), buffer, policy, None).task_counts().tolist() == [30 + offered] * TASKS
+
+
+def test_one_task_has_nothing_to_share():
     model = make("one task", sharing="uds(0, -1)").learn(40)
     assert model._n_updates > 0
 
@@ -208,7 +220,7 @@ def test_cds_gives_the_reward_that_the_receiving_tasks_environment_gives(id):
         action[0] = -1 + 2 * step / steps  # tells the steps apart
         next_obs, given[:, step], dones, infos = env.step(np.tile(action, (tasks, 1)))
         if not (next_obs == next_obs[0]).all():
-            pytest.skip("its tasks differ in what is seen or in the body, so no two environments make the same steps")
+            pytest.skip("its tasks differ in what is seen or in the body: tests/qmp_envs compares their rewards")
         assert not dones.any()
         buffer.stage(slots.columns())
         buffer.add(obs, next_obs, np.tile(action, (tasks, 1)), given[:, step], dones, infos)
@@ -254,7 +266,7 @@ def test_cds_copies_terminations():
         (dict(sharing="cds(0)"), r"cannot reward a transition as another task would.*sharing='uds\(0\)'"),
         (dict(sharing="uds(0, -1)", n_steps=3), "n_steps is 3, use 1"),
         (dict(sharing="cds(0)", n_steps=2, which="QMP id"), "n_steps is 2, use 1"),
-        (dict(sharing="uds(80)"), r"a fraction in \[0, 1\]"),
+        (dict(sharing="uds(80)"), r"a fraction in \[0, 1\]; 80 percent are uds\(0.8\)"),
         (dict(sharing="cds(-0.1)"), r"a fraction in \[0, 1\]"),
         (dict(sharing="udz(0)"), "did you mean 'uds'"),
         (dict(sharing="cds(0)", env=partial(gym.make, "QMP/MultistageReacher-v0")), "only from gym.make_vec or an id"),
