@@ -155,6 +155,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
 
     def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
         self.replay_buffer = replay_buffer
+        replay_buffer.to(self.device)
         replay_buffer.rng = self.streams.replay
         if self.env is not None:
             replay_buffer.set_slot_tasks(self._layout.tasks)
@@ -165,6 +166,8 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
             spaces_and_size = self.buffer_size, self.observation_space, self.action_space
             settings = self._replay_settings() | self.replay_buffer_kwargs
             self.replay_buffer = self.replay_buffer_class(*spaces_and_size, **settings)
+            if self.verbose >= 1:
+                print(f"Using {self.replay_buffer}")
         self._use_replay_buffer(self.replay_buffer)
 
     def _replay_settings(self) -> dict[str, Any]:

@@ -119,7 +119,6 @@ def _joined(batch: Batch, offered: Batch, take: th.Tensor) -> Batch:
         continuations=th.cat([batch.continuations, offered.continuations], dim=1),
         weights=weights,
         counts=counts.sum(dim=1),
-        columns={},
     )
 
 
@@ -177,7 +176,7 @@ class CDS(_DataSharing):
         return self._columns
 
     def rewards(self, offered: Batch, receivers: np.ndarray) -> th.Tensor:
-        flat = {name: column.reshape(-1, *column.shape[2:]) for name, column in offered.columns.items()}
+        flat = {name: column.reshape(-1, *column.shape[2:]) for name, column in offered.columns().items()}
         tasks = np.repeat(receivers, offered.rewards.shape[1])
         assert self._task_set is not None
         rewards = self._task_set.reward({name: column.astype(np.float64) for name, column in flat.items()}, tasks)

@@ -10,7 +10,7 @@ from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.objectives import TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, temperature_loss
 from qmp_sb3.objectives.gradients import GRADIENTS, projection
 from qmp_sb3.objectives.regularizers import DivideAndConquer, gaussian_kl
-from qmp_sb3.replay import Batch
+from qmp_sb3.replay import Batch, RowFormat
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
 
 TASKS, OBS, ACT, BATCH = 3, 3, 2, 12  # the spaces of small_models.drifts
@@ -21,7 +21,7 @@ def make_batch(seed: int = 0, counts: tuple[int, ...] | None = None) -> Batch:
     rng = np.random.default_rng(seed)
     rows = th.from_numpy(rng.normal(size=(TASKS, BATCH, 2 * (OBS + ACT) + 2)).astype(np.float32))
     rows[..., OBS : OBS + ACT].tanh_()
-    batch = Batch(rows, OBS, ACT, rewards=rows[..., -2], continuations=(rows[..., -1] > -1).float())
+    batch = Batch(rows, RowFormat(OBS, ACT), rewards=rows[..., -2], continuations=(rows[..., -1] > -1).float())
     if counts is not None:
         batch.counts = th.tensor(counts)
         filled = th.arange(BATCH) < batch.counts[:, None]
@@ -318,7 +318,7 @@ def test_one_task_has_no_others():
     term = DivideAndConquer(1.0)
     model = make("one task", regularizer=term)
     rows = th.randn(1, 8, 2 * (3 + 1) + 2)
-    batch = Batch(rows, 3, 1, rewards=rows[..., -2], continuations=th.ones(1, 8))
+    batch = Batch(rows, RowFormat(3, 1), rewards=rows[..., -2], continuations=th.ones(1, 8))
     assert term(model.actor, batch).tolist() == [0.0]
 
 
