@@ -214,3 +214,9 @@ def _task_index(task: Any, names: tuple[str, ...]) -> int:
     if isinstance(task, (bool, np.bool_)) or not 0 <= index < len(names):
         raise ValueError(f"task {task} is out of range; the tasks are 0 to {len(names) - 1}: {', '.join(names)}")
     return index
+
+
+def backend_available(backend: str, note: str | None) -> None:
+    """Raise where the native backend was asked for and cannot be had, with the reason in ``note``."""
+    if backend == "native" and note is not None:
+        raise ValueError(f"backend='native' cannot compute this model's updates: {note}; use backend='auto'")

@@ -19,6 +19,8 @@ from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior
 from qmp_sb3.hooks import HOOKS, Hook
 from qmp_sb3.multitask_off_policy import MultiTaskOffPolicyAlgorithm
+from qmp_sb3.native.suitability import refusal
+from qmp_sb3.native.update import NativeUpdate
 from qmp_sb3.networks import NETWORKS
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, temperature_loss
@@ -85,7 +87,10 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     :param hooks: what happens between updates, e.g. ``["distill(1e5)"]`` (:data:`qmp_sb3.hooks.HOOKS`)
     :param warmup_actions: before ``learning_starts``, act by ``"random"`` actions (SB3) or by the
         ``"policy"`` (the papers)
-    :param num_threads: PyTorch's threads, for the whole process; None leaves them alone
+    :param num_threads: PyTorch's threads, for the whole process, and those that native updates divide the tasks
+        over; None leaves them alone
+    :param backend: who computes the updates: ``"native"``, the compiled library; ``"torch"``; or ``"auto"``, the
+        library where it gives the same as PyTorch. :attr:`backend_note` says why it does not.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MultiTaskPolicy}
@@ -135,6 +140,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         hooks: Sequence[str | Hook] = (),
         warmup_actions: str = "random",
         num_threads: int | None = 1,
+        backend: str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
         super().__init__(
@@ -172,6 +178,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
         self.temperatures = checks.one_of("temperatures", temperatures, ("task", "shared"))
+        self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
         self.log_ent_coef: th.Tensor | None = None
         self.ent_coef_optimizer: th.optim.Optimizer | None = None
         if _init_setup_model:
@@ -216,6 +223,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             self.regularizer.bind(self.n_tasks)
         for hook in self.hooks:
             hook.bind(self)
+        self._native = NativeUpdate()
+        checks.backend_available(self.backend, self.backend_note)
 
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
         slots = super()._checked_slots(env)
@@ -254,8 +263,18 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
 
     # ---- learning ----
 
+    @property
+    def backend_note(self) -> str | None:
+        """Why PyTorch computes the updates; None if the compiled library does."""
+        return "backend='torch'" if self.backend == "torch" else refusal(self, MultiTaskSAC)
+
+    @property
+    def update_backend(self) -> str:
+        """Who computes the updates, ``"native"`` or ``"torch"``."""
+        return "native" if self.backend_note is None else "torch"
+
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Joint updates of all tasks: temperatures, critics, actors, target critics, as in SB3's SAC."""
+        """Joint updates of all tasks, with the learning rates of now, their records and what hooks do after them."""
         self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         if self.ent_coef_optimizer is not None:
@@ -265,20 +284,31 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         if self.replay_buffer.size() == 0:
             return  # no sum of n_steps rewards is complete yet
 
-        losses = th.zeros(3, self.n_tasks, device=self.device)  # temperature, critic, actor
-        temperature = th.zeros(self.n_tasks, device=self.device)
+        note = self.backend_note
+        checks.backend_available(self.backend, note)
+        all_have_data = bool(self.replay_buffer.sizes.all())
+        steps = self._native.steps if note is None and all_have_data else MultiTaskSAC.steps
+        sums = steps(self, gradient_steps, batch_size)
+        self._n_updates += gradient_steps
+        self._record_updates(sums / gradient_steps)
+        for hook in self.hooks:
+            hook.after_updates(self)
+
+    def steps(self, gradient_steps: int, batch_size: int) -> th.Tensor:
+        """Gradient steps: temperatures, critics, actors, target critics, as in SB3's SAC.
+
+        :return: temperature, critic and actor loss and alpha of each task, summed over the steps, ``(4, tasks)``
+        """
+        sums = th.zeros(4, self.n_tasks, device=self.device)
         for gradient_step in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             batch = self.sharing(batch, self.replay_buffer, self.policy, self._vec_normalize_env)
             noise = th.randn(2, *batch.actions.shape, generator=self.streams.updates).to(self.device)
-            temperature += self.temperature
-            losses += self.update(batch, noise)
+            sums[3] += self.temperature
+            sums[:3] += self.update(batch, noise)
             if gradient_step % self.target_update_interval == 0:
                 self.critic_target.flat.polyak_(self.critic.flat, self.tau)
-        self._n_updates += gradient_steps
-        self._record_updates(losses / gradient_steps, temperature / gradient_steps)
-        for hook in self.hooks:
-            hook.after_updates(self)
+        return sums
 
     def update(self, batch: Batch, noise: th.Tensor) -> th.Tensor:
         """One gradient step of every temperature, critic and actor.
@@ -323,11 +353,11 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     def _set_gradient(self, flat: FlatParameters, losses: th.Tensor, importance: th.Tensor) -> None:
         GRADIENTS[self.gradients](flat, losses, importance, self.streams.objective)
 
-    def _record_updates(self, losses: th.Tensor, temperature: th.Tensor) -> None:
-        by_measure = dict(zip(("ent_coef_loss", "critic_loss", "actor_loss"), losses.cpu().numpy(), strict=True))
+    def _record_updates(self, means: th.Tensor) -> None:
+        names = ("ent_coef_loss", "critic_loss", "actor_loss", "ent_coef")
+        by_measure = dict(zip(names, means.cpu().numpy(), strict=True))
         if self.log_ent_coef is None:
             del by_measure["ent_coef_loss"]
-        by_measure["ent_coef"] = temperature.cpu().numpy()
         kept = self.sharing.kept()
         if kept is not None:
             by_measure["shared_data"] = kept
@@ -354,7 +384,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     # ---- saving ----
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic", "critic_target"]
+        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_native"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]

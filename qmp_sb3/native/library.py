@@ -17,7 +17,9 @@ def _open() -> ctypes.CDLL:
     for suffix in EXTENSION_SUFFIXES:
         file = folder / f"_kernels{suffix}"
         if file.exists():
-            return ctypes.CDLL(str(file))
+            library = ctypes.CDLL(str(file))
+            library.update_memory_bytes.restype = ctypes.c_int64
+            return library
     raise OSError(f"it was not built: no file _kernels{EXTENSION_SUFFIXES[0]} in {folder}")
 
 
