@@ -166,8 +166,9 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             return dict(self._task_info)
         mask = np.zeros(self.num_envs, bool)
         mask[slots] = True
+        absent: dict[str, Any] = {"task_id": 0, "task_name": None}
         infos: dict[str, Any] = {}
-        for name, nothing in (("task_id", 0), ("task_name", None)):
+        for name, nothing in absent.items():
             infos[name] = np.where(mask, self._task_info[name], nothing)
             infos["_" + name] = _fixed(mask)
         return infos
