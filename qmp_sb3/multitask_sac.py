@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior
 from qmp_sb3.hooks import HOOKS, Hook
-from qmp_sb3.multitask_off_policy import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.native.suitability import refusal
 from qmp_sb3.native.update import NativeUpdate
 from qmp_sb3.networks import NETWORKS
 from qmp_sb3.networks.flat_parameters import FlatParameters
-from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, temperature_loss
+from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, actor_loss, bellman_target, critic_loss
 from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
 from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic, MultiTaskPolicy
 from qmp_sb3.replay import ALLOCATIONS, Allocation, Batch, MultiTaskReplayBuffer
 from qmp_sb3.sentences import part
 from qmp_sb3.sharing import SHARING, KeepOwn
 from qmp_sb3.task_slots import TaskSlots
+from qmp_sb3.temperatures import TemperedAlgorithm
+from qmp_sb3.transfer import to_device
+from qmp_sb3.update_records import record_updates
 
 SelfMultiTaskSAC = TypeVar("SelfMultiTaskSAC", bound="MultiTaskSAC")
 
 
-class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
+class MultiTaskSAC(TemperedAlgorithm):
     """Soft actor-critic for N tasks at once; with one task it is SB3's ``SAC``.
 
     Every task has an actor, critics, a temperature and a replay buffer. Replaceable parts say how tasks help each
@@ -171,16 +171,13 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             seed=seed,
             supported_action_spaces=(spaces.Box,),
         )
-        self.ent_coef, self.target_entropy = ent_coef, target_entropy
+        self._set_temperatures(ent_coef, target_entropy, temperatures)
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.networks = checks.each_of("networks", networks, NETWORKS)
         self._set_parts(replay, sharing, regularizer, hooks)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
-        self.temperatures = checks.one_of("temperatures", temperatures, ("task", "shared"))
         self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
-        self.log_ent_coef: th.Tensor | None = None
-        self.ent_coef_optimizer: th.optim.Optimizer | None = None
         if _init_setup_model:
             self._setup_model()
 
@@ -224,7 +221,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         for hook in self.hooks:
             hook.bind(self)
         self._native = NativeUpdate()
-        checks.backend_available(self.backend, self.backend_note)
+        self._native.takes(self)  # or says now that backend="native" cannot be had
 
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
         slots = super()._checked_slots(env)
@@ -241,26 +238,6 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         super()._use_replay_buffer(replay_buffer)
         replay_buffer.allocation = self.replay
 
-    def _setup_temperature(self) -> None:
-        """One temperature per task, or one for all: log alpha is learned, or alpha is given."""
-        if self.target_entropy == "auto":
-            self.target_entropy = -float(get_action_dim(self.action_space))
-        self.target_entropy = float(self.target_entropy)
-        count = 1 if self.temperatures == "shared" else self.n_tasks
-        initial, learned = checks.temperatures(self.ent_coef, count)
-        values = th.tensor(initial, device=self.device)
-        if learned:
-            self.log_ent_coef = values.log().requires_grad_(True)
-            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
-        else:
-            self.ent_coef_tensor = values
-
-    @property
-    def temperature(self) -> th.Tensor:
-        """alpha of each task, ``(tasks,)``."""
-        values = self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
-        return values.expand(self.n_tasks)
-
     # ---- learning ----
 
     @property
@@ -274,7 +251,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         return "native" if self.backend_note is None else "torch"
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Joint updates of all tasks, with the learning rates of now, their records and what hooks do after them."""
+        """Joint updates of all tasks, at the learning rate of now, their record, and what hooks do after them."""
         self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         if self.ent_coef_optimizer is not None:
@@ -284,13 +261,12 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         if self.replay_buffer.size() == 0:
             return  # no sum of n_steps rewards is complete yet
 
-        note = self.backend_note
-        checks.backend_available(self.backend, note)
-        all_have_data = bool(self.replay_buffer.sizes.all())
-        steps = self._native.steps if note is None and all_have_data else MultiTaskSAC.steps
-        sums = steps(self, gradient_steps, batch_size)
+        if self._native.takes(self):
+            sums = self._native.steps(self, gradient_steps, batch_size)
+        else:
+            sums = self.steps(gradient_steps, batch_size)
         self._n_updates += gradient_steps
-        self._record_updates(sums / gradient_steps)
+        record_updates(self, sums / gradient_steps)
         for hook in self.hooks:
             hook.after_updates(self)
 
@@ -303,7 +279,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         for gradient_step in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             batch = self.sharing(batch, self.replay_buffer, self.policy, self._vec_normalize_env)
-            noise = th.randn(2, *batch.actions.shape, generator=self.streams.updates).to(self.device)
+            noise = to_device(th.randn(2, *batch.actions.shape, generator=self.streams.updates), self.device)
             sums[3] += self.temperature
             sums[:3] += self.update(batch, noise)
             if gradient_step % self.target_update_interval == 0:
@@ -326,16 +302,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             target = bellman_target(batch.rewards, discounts, next_values, next_log_prob, temperature)
         actions, log_prob = self.actor.action_log_prob(batch.observations, noise[0])
 
-        loss_temperature = th.zeros_like(temperature)
-        if self.log_ent_coef is not None and self.ent_coef_optimizer is not None:
-            assert isinstance(self.target_entropy, float)
-            loss_temperature = temperature_loss(self.log_ent_coef, log_prob, self.target_entropy, weights)
-            self.ent_coef_optimizer.zero_grad()
-            # A temperature of all tasks belongs to one learner, whose loss is the mean over all transitions.
-            learners = "mean" if self.temperatures == "shared" else "sum"
-            shares = TASK_WEIGHTS[learners](counts, temperature)
-            (shares * loss_temperature).sum().backward()
-            self.ent_coef_optimizer.step()
+        loss_temperature = self._learn_temperatures(log_prob, counts, weights)
 
         loss_critic = critic_loss(self.critic(batch.observation_actions), target, weights)
         self._set_gradient(self.critic.flat, loss_critic, importance)
@@ -352,21 +319,6 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
 
     def _set_gradient(self, flat: FlatParameters, losses: th.Tensor, importance: th.Tensor) -> None:
         GRADIENTS[self.gradients](flat, losses, importance, self.streams.objective)
-
-    def _record_updates(self, means: th.Tensor) -> None:
-        names = ("ent_coef_loss", "critic_loss", "actor_loss", "ent_coef")
-        by_measure = dict(zip(names, means.cpu().numpy(), strict=True))
-        if self.log_ent_coef is None:
-            del by_measure["ent_coef_loss"]
-        kept = self.sharing.kept()
-        if kept is not None:
-            by_measure["shared_data"] = kept
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        learning = np.flatnonzero(self.replay_buffer.sizes)  # tasks that have data
-        for measure, by_task in by_measure.items():
-            self.logger.record(f"train/{measure}", float(by_task[learning].mean()))
-            for task in learning if self.n_tasks > 1 else ():
-                self.logger.record(f"train/{self.task_names[task]}/{measure}", float(by_task[task]), exclude="stdout")
 
     def learn(
         self: SelfMultiTaskSAC,

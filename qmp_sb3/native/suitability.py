@@ -104,8 +104,8 @@ def _refused_optimizer(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> Ite
     for name in ("weight_decay", "amsgrad", "maximize", "differentiable"):
         if group[name]:
             yield f"{name}={group[name]}"
-    state = optimizer.state.get(numbers)
-    for name in ("exp_avg", "exp_avg_sq") if state else ():
+    state: dict[str, th.Tensor] = optimizer.state.get(numbers, {})
+    for name in {"exp_avg", "exp_avg_sq"} & state.keys():
         moment = state[name]
         if moment.dtype != numbers.dtype or moment.shape != numbers.shape or not moment.is_contiguous():
             yield f"{name} has another form than the parameters"

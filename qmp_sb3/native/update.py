@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch as th
 
+from qmp_sb3.checks import backend_available
 from qmp_sb3.native.library import INSTRUCTION_SETS, load
 from qmp_sb3.native.structures import ACTIVATIONS, AdamSettings, Networks, Temperatures, Update
 from qmp_sb3.networks import IndependentMLP
@@ -36,6 +37,16 @@ class NativeUpdate:
 
     def __reduce__(self) -> tuple:
         return NativeUpdate, (self.instruction_set,)
+
+    @staticmethod
+    def takes(model: MultiTaskSAC) -> bool:
+        """Whether the updates of ``model`` are made here; not as long as some task has no data.
+
+        :raises ValueError: if the model was told to and cannot be
+        """
+        note = model.backend_note
+        backend_available(model.backend, note)
+        return note is None and bool(model.replay_buffer.sizes.all())
 
     def steps(self, model: MultiTaskSAC, gradient_steps: int, batch_size: int) -> th.Tensor:
         """As :meth:`~qmp_sb3.MultiTaskSAC.steps`."""

@@ -23,12 +23,21 @@ static Network network(const Networks *stack, int64_t number, const void *number
     return net;
 }
 
+/* Say that all numbers of this network are going to be used from an array of the stack's form. */
+static void expect_network(Ahead *ahead, const Network *net, const void *numbers) {
+    for (int l = 0; l < net->layers; l++) {
+        expect(ahead, (const REAL *)numbers + net->weights[l], (ptrdiff_t)net->widths[l] * net->widths[l + 1]);
+        expect(ahead, (const REAL *)numbers + net->biases[l], net->widths[l + 1]);
+    }
+}
+
 /* What a pass leaves behind and what a backward pass needs; the same memory serves one network after the other. */
 typedef struct {
     REAL *hidden[MAX_LAYERS]; /* (slots, widths[l + 1], BLOCK) of each hidden layer */
     REAL *panels[MAX_LAYERS]; /* gradients before the activation of layer l, transposed: see transpose() */
     REAL *gradients[2];       /* (widest layer, BLOCK), in turn */
     REAL *strip;              /* gradient of a few rows of weights, (ROWS, widest layer) */
+    Ahead *ahead;
 } Trace;
 
 INLINE REAL *hidden_of(const Network *net, const Trace *trace, int layer, int slot) {
@@ -42,7 +51,8 @@ static void forward(const Network *net, const REAL *inputs, const Trace *trace, 
         REAL *to = last ? outputs : hidden_of(net, trace, l, slot);
         forward_layer(
             net->widths[l], net->widths[l + 1], net->numbers + net->weights[l], net->numbers + net->biases[l],
-            last ? LINEAR : net->activation, inputs, to
+            last ? LINEAR : net->activation, inputs, to,
+            trace->ahead
         );
         inputs = to;
     }
@@ -59,7 +69,7 @@ static const REAL *backward(
         REAL *to = trace->gradients[l % 2];
         input_gradient(
             0, net->widths[l], net->widths[l + 1], net->numbers + net->weights[l], net->activation,
-            hidden_of(net, trace, l - 1, slot), gradient, to
+            hidden_of(net, trace, l - 1, slot), gradient, to, trace->ahead
         );
         gradient = to;
     }
@@ -69,11 +79,11 @@ static const REAL *backward(
    The gradient of a few rows of weights, neighbors in memory, is used as soon as it is known. */
 INLINE void learn_rows(
     const int rows, int i, int out, int blocks, ptrdiff_t input_stride, const REAL *inputs, const REAL *panels,
-    REAL *strip, const AdamStep *step, REAL *p, REAL *m, REAL *v, REAL *target
+    const Trace *trace, const AdamStep *step, REAL *p, REAL *m, REAL *v, REAL *target
 ) {
     ptrdiff_t at = (ptrdiff_t)i * out;
-    weight_gradient_rows(rows, i, out, blocks, input_stride, inputs, panels, strip);
-    adam(step, (int64_t)rows * out, strip, p + at, m + at, v + at, target ? target + at : NULL);
+    weight_gradient_rows(rows, i, out, blocks, input_stride, inputs, panels, trace->strip, trace->ahead);
+    adam(step, (int64_t)rows * out, trace->strip, p + at, m + at, v + at, target ? target + at : NULL);
 }
 
 static void learn(
@@ -86,7 +96,7 @@ static void learn(
         REAL *target = move_target ? (REAL *)stack->target + net->weights[l] : NULL;
         int in = net->widths[l], out = net->widths[l + 1];
         FOR_ROWS(
-            0, in, learn_rows, out, blocks, input_stride, inputs, trace->panels[l], trace->strip, step, p, m, v, target
+            0, in, learn_rows, out, blocks, input_stride, inputs, trace->panels[l], trace, step, p, m, v, target
         );
         ptrdiff_t bias = net->biases[l] - net->weights[l];
         bias_gradient(out, blocks, trace->panels[l], trace->strip);

@@ -6,6 +6,7 @@
 #ifndef PRODUCT_H
 #define PRODUCT_H
 
+#include "ahead.h"
 #include "elementary.h"
 
 /* Rows of the small product: with two vectors each, as many sums as registers hold. */
@@ -18,9 +19,11 @@ enum { ROWS = 4 };
 /* sums[r] += sum_d left[r row_stride + d depth_stride] right[d], where right is (depth, BLOCK). */
 INLINE void multiply(
     const int rows, int depth, const REAL *left, ptrdiff_t row_stride, ptrdiff_t depth_stride, const REAL *right,
-    vector sums[][2]
+    Ahead *ahead, vector sums[][2]
 ) {
+    const char *line = lines_ahead(ahead, depth / FETCH_EVERY);
     for (int d = 0; d < depth; d++, left += depth_stride, right += BLOCK) {
+        if (d % FETCH_EVERY == 0) fetch(line + d / FETCH_EVERY * LINE);
         vector first = load(right), second = load(right + LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
@@ -61,12 +64,12 @@ INLINE vector slope(Activation activation, vector y, vector gradient) {
 
 INLINE void forward_rows(
     const int rows, int o, int in, int out, const REAL *weights, const REAL *biases, Activation activation,
-    const REAL *inputs, REAL *outputs
+    const REAL *inputs, REAL *outputs, Ahead *ahead
 ) {
     vector sums[ROWS][2];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = fill(biases[o + r]);
-    multiply(rows, in, weights + o, 1, out, inputs, sums);
+    multiply(rows, in, weights + o, 1, out, inputs, ahead, sums);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
         for (int half = 0; half < 2; half++)
@@ -75,21 +78,22 @@ INLINE void forward_rows(
 
 /* (in, BLOCK) to (out, BLOCK) */
 static void forward_layer(
-    int in, int out, const REAL *weights, const REAL *biases, Activation activation, const REAL *inputs, REAL *outputs
+    int in, int out, const REAL *weights, const REAL *biases, Activation activation, const REAL *inputs, REAL *outputs,
+    Ahead *ahead
 ) {
-    FOR_ROWS(0, out, forward_rows, in, out, weights, biases, activation, inputs, outputs);
+    FOR_ROWS(0, out, forward_rows, in, out, weights, biases, activation, inputs, outputs, ahead);
 }
 
 /* ---- dinputs[i] = f'(inputs[i]) sum_o W[i, o] doutputs[o] ---- */
 
 INLINE void input_gradient_rows(
     const int rows, int i, int out, const REAL *weights, Activation activation, const REAL *inputs,
-    const REAL *doutputs, REAL *dinputs
+    const REAL *doutputs, REAL *dinputs, Ahead *ahead
 ) {
     vector sums[ROWS][2];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = fill(0);
-    multiply(rows, out, weights + (ptrdiff_t)i * out, out, 1, doutputs, sums);
+    multiply(rows, out, weights + (ptrdiff_t)i * out, out, 1, doutputs, ahead, sums);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
         for (int half = 0; half < 2; half++) {
@@ -101,9 +105,9 @@ INLINE void input_gradient_rows(
 /* (out, BLOCK) to (in, BLOCK), the gradient before the activation that gave `inputs`; of the rows first <= i < in. */
 static void input_gradient(
     int first, int in, int out, const REAL *weights, Activation activation, const REAL *inputs, const REAL *doutputs,
-    REAL *dinputs
+    REAL *dinputs, Ahead *ahead
 ) {
-    FOR_ROWS(first, in, input_gradient_rows, out, weights, activation, inputs, doutputs, dinputs);
+    FOR_ROWS(first, in, input_gradient_rows, out, weights, activation, inputs, doutputs, dinputs, ahead);
 }
 
 /* ---- dW[i, o] = sum_b inputs[i, b] doutputs[b, o] ---- */
@@ -159,14 +163,14 @@ static void transpose(int features, int blocks, const REAL *from, REAL *to) {
 
 INLINE void weight_gradient_rows(
     const int rows, int i, int out, int blocks, ptrdiff_t input_stride, const REAL *inputs, const REAL *panels,
-    REAL *gradient
+    REAL *gradient, Ahead *ahead
 ) {
     for (int o = 0; o < out; o += BLOCK) {
         vector sums[ROWS][2];
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = fill(0);
         for (int block = 0; block < blocks; block++, panels += BLOCK * BLOCK)
-            multiply(rows, BLOCK, inputs + block * input_stride + i * BLOCK, BLOCK, 1, panels, sums);
+            multiply(rows, BLOCK, inputs + block * input_stride + i * BLOCK, BLOCK, 1, panels, ahead, sums);
         size_t bytes = (out - o < BLOCK ? out - o : BLOCK) * sizeof(REAL);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {

@@ -20,6 +20,24 @@ static Network critic_of(const Step *s, int number, const void *numbers) {
     return network(&s->u->critic, number * s->u->tasks + s->task, numbers);
 }
 
+/* What the steps below use, in their order. */
+static void expect_all(const Step *s) {
+    const Update *u = s->u;
+    Ahead *ahead = s->w.ahead;
+    for (int k = 0; k < u->critics; k++) {
+        Network target = critic_of(s, k, u->critic.target);
+        expect_network(ahead, &target, u->critic.target);
+    }
+    for (int k = 0; k < u->critics; k++) {
+        Network critic = critic_of(s, k, u->critic.parameters);
+        expect_network(ahead, &critic, u->critic.parameters);
+        expect_network(ahead, &critic, u->critic.first_moment);
+        expect_network(ahead, &critic, u->critic.second_moment);
+    }
+    expect_network(ahead, &s->actor, u->actor.first_moment);
+    expect_network(ahead, &s->actor, u->actor.second_moment);
+}
+
 /* ---- the batch ---- */
 
 /* (count, ...) numbers of each transition, `stride` apart, to (count, BLOCK). */
@@ -163,7 +181,8 @@ static vector value_gradient(const Step *s, REAL weight, int block) {
         }
         const REAL *gradient = backward(&critic, w->dvalues, &w->critic, k, 0, 0);
         input_gradient(
-            features, joined, critic.widths[1], critic.numbers + critic.weights[0], LINEAR, inputs, gradient, w->dinputs
+            features, joined, critic.widths[1], critic.numbers + critic.weights[0], LINEAR, inputs, gradient, w->dinputs,
+            w->ahead
         );
         for (int place = 0; place < u->actions * BLOCK; place += LANES)
             store(w->daction_sum + place, load(w->daction_sum + place) + load(w->dinputs + features * BLOCK + place));
@@ -209,6 +228,7 @@ static void step_of_task(const Update *u, const Workspace *w, int64_t task, int6
     AdamStep actor_step = adam_step(&u->actor.adam, u->actor.adam.steps + step, 0);
     int move_target = (u->steps_before + step) % u->target_interval == 0;
 
+    expect_all(&s);
     for (int block = 0; block < w->blocks; block++) target_and_actions(&s, block);
     learn_temperature(&s);
     for (int k = 0; k < u->critics; k++) learn_critic(&s, k, &critic_step, move_target);

@@ -24,6 +24,7 @@ typedef struct {
     REAL *dinputs;         /* (features + actions, BLOCK) */
     REAL *doutputs;        /* (2 actions, BLOCK), with room up to a multiple of LANES rows */
     Trace actor, critic;
+    Ahead *ahead;
 } Workspace;
 
 /* Hands out pieces of memory; with none, it only counts. */
@@ -88,6 +89,8 @@ static Workspace workspace(const Update *u, Arena *arena) {
     memcpy(w.actor.gradients, shared.gradients, sizeof shared.gradients);
     memcpy(w.critic.gradients, shared.gradients, sizeof shared.gradients);
     w.actor.strip = w.critic.strip = shared.strip;
+    w.ahead = w.actor.ahead = w.critic.ahead = (Ahead *)take(arena, (sizeof(Ahead) + sizeof(REAL) - 1) / sizeof(REAL));
+    if (w.ahead) *w.ahead = (Ahead){0};
     return w;
 }
 
