@@ -10,17 +10,17 @@ from pathlib import Path
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 """As in ``src/processor.h``."""
+FOLDER = Path(__file__).parent
 
 
 def _open() -> ctypes.CDLL:
-    folder = Path(__file__).parent
     for suffix in EXTENSION_SUFFIXES:
-        file = folder / f"_kernels{suffix}"
+        file = FOLDER / f"_kernels{suffix}"
         if file.exists():
             library = ctypes.CDLL(str(file))
             library.update_memory_bytes.restype = ctypes.c_int64
             return library
-    raise OSError(f"it was not built: no file _kernels{EXTENSION_SUFFIXES[0]} in {folder}")
+    raise OSError(f"it was not built: no file _kernels{EXTENSION_SUFFIXES[0]} in {FOLDER}")
 
 
 @cache
