@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior, Proposals, parse_behavior
+from qmp_sb3.collecting import CollectingAlgorithm
 from qmp_sb3.episode_statistics import EpisodeStatistics
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
@@ -32,7 +33,7 @@ from qmp_sb3.vec_env import as_task_env
 _CONSOLE_KEY = 28  # characters of a key that SB3's console table shows without cutting
 
 
-class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
+class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
     """An SB3 off-policy algorithm whose slots run tasks: it collects with a behavior, stores and logs by task.
 
     A learner derives from it and says how to update (``train``) and what the temperatures are.
@@ -127,7 +128,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
             self.statistics = EpisodeStatistics(self.task_names, self._slots.num_stages, self._stats_window_size)
         if new or not isinstance(self.behavior, Behavior):  # load(behavior=...) puts a sentence here
             self._setup_behavior(self._slots)
-        self._layout = TaskLayout(self._slots.now(), self.n_tasks)
+        self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
 
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
         slots = TaskSlots.of(env)
@@ -209,7 +210,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         self.statistics.restart()
 
     def _read_slots(self) -> None:
-        self._layout = TaskLayout(self._slots.now(), self.n_tasks)
+        self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
         self.replay_buffer.set_slot_tasks(self._layout.tasks)
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
@@ -240,7 +241,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
             self.policy,
             self.policy.encode(observations),
             self._layout,
-            self.temperature,
+            lambda: self.temperature,
             self.streams.behavior,
             self.streams.acting,
             self.num_timesteps,

@@ -14,12 +14,13 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, get_actor_cr
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from qmp_sb3.distributions import split_parameters, squashed_sample, squashed_sample_log_prob
+from qmp_sb3.distributions import sample_actions, split_parameters, squashed_sample_log_prob
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.networks import NETWORKS, TaskModule
 from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
 
 DEFAULT_NET_ARCH = (256, 256)
+_READY = (np.dtype(np.float32), th.float32)  # rows of these types are inputs as they are
 
 
 def encode_observations(observations: np.ndarray | th.Tensor, space: spaces.Space) -> th.Tensor:
@@ -121,11 +122,11 @@ class MultiTaskActor(_TaskPolicy):
         deterministic: bool = False,
     ) -> th.Tensor:
         """Actions in [-1, 1], ``(rows, act)``, of each row's own task for features ``(rows, features)``."""
-        blocks = self.forward(layout.to_tasks(features), layout.present)
-        mean, log_std = (layout.to_rows(block) for block in blocks)
+        outputs = self.network.by_row(features, layout)[0]
         if deterministic:
-            return th.tanh(mean)
-        return squashed_sample(mean, log_std, th.randn_like(mean) if noise is None else noise)
+            return th.tanh(split_parameters(outputs)[0])
+        shape = len(features), self.network.n_out // 2
+        return sample_actions(outputs, th.randn(shape, device=features.device) if noise is None else noise)
 
     def only_task(self, rows: int) -> np.ndarray:
         """Task 0 for each row, ``(rows,)``.
@@ -171,6 +172,14 @@ class MultiTaskCritic(_TaskPolicy):
         :param critics: how many of the critics to evaluate, from the first; None for all
         """
         return self.network(inputs, tasks, critics).squeeze(-1)
+
+    def candidates(
+        self, features: th.Tensor, actions: th.Tensor, layout: TaskLayout, critics: int | None = None
+    ) -> th.Tensor:
+        """Q of each row's own task, features ``(rows, features)``, at several actions of that row, ``(rows, candidates,
+        act)``: ``(critics, rows, candidates)``, of the first ``critics`` or, by default, of all.
+        """
+        return self.network.candidates(features, actions, layout, critics).squeeze(-1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | dict(n_critics=self.n_critics)
@@ -274,7 +283,10 @@ class MultiTaskPolicy(BasePolicy):
 
     def encode(self, observations: np.ndarray | th.Tensor) -> th.Tensor:
         """Observations ``(rows, *shape)`` to network inputs ``(rows, features)`` on the policy's device."""
-        return encode_observations(observations, self.observation_space).to(self.actor.flat.flat.device)
+        device = self.actor.flat.flat.device
+        if observations.ndim == 2 and observations.dtype in _READY and device.type == "cpu":
+            return th.as_tensor(observations)
+        return encode_observations(observations, self.observation_space).to(device)
 
     def predict(
         self,
@@ -309,7 +321,7 @@ class MultiTaskPolicy(BasePolicy):
             if not deterministic:
                 shape = (len(rows), get_action_dim(self.action_space))
                 noise = th.randn(shape, generator=generator).to(self.device)
-            layout = TaskLayout(tasks, self.n_tasks)
+            layout = TaskLayout.of(tasks, self.n_tasks)
             scaled = self.actor.act(features, layout, noise, deterministic)
         actions = self.unscale_action(scaled.cpu().numpy().reshape(-1, *self.action_space.shape))
         actions = np.clip(actions, self.action_space.low, self.action_space.high)
@@ -327,8 +339,9 @@ class MultiTaskPolicy(BasePolicy):
         return self._predict(observation, deterministic)
 
     def set_training_mode(self, mode: bool) -> None:
-        self.actor.set_training_mode(mode)
-        self.critic.set_training_mode(mode)
+        for module in (self.actor, self.critic):
+            if module.training != mode:  # visiting every layer takes longer than choosing an action
+                module.set_training_mode(mode)
         self.training = mode
 
 
