@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from qmp_envs.task_set import TaskSet
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import Batch, MultiTaskReplayBuffer
+from qmp_sb3.transfer import to_device
 
 
 class KeepOwn:
@@ -49,6 +50,9 @@ class KeepOwn:
         return None
 
 
+_NOTHING = th.zeros(0)
+
+
 class _DataSharing(KeepOwn, ABC):
     """Each update, every other task offers ``batch // (tasks - 1)`` transitions to task i, which takes those that its
     first critic values above the k-quantile of its own batch, and rewards them itself.
@@ -60,7 +64,7 @@ class _DataSharing(KeepOwn, ABC):
         if not 0.0 <= quantile <= 1.0:
             raise ValueError(f"{type(self).__name__.lower()}({quantile}): the quantile is a fraction in [0, 1]")
         self.quantile = float(quantile)
-        self._taken = self._offered = np.zeros(0)
+        self._taken, self._offered = _NOTHING, 0
 
     def bind(self, task_set: TaskSet | None, n_steps: int) -> None:
         if n_steps > 1:
@@ -81,7 +85,7 @@ class _DataSharing(KeepOwn, ABC):
         drawn = replay.draw(donors.reshape(-1), size // (tasks - 1))
         offered = replay.gather(drawn.reshape(tasks, -1), env)
         there = np.repeat(replay.sizes[donors] > 0, size // (tasks - 1), axis=1)  # (tasks, offered)
-        take = th.from_numpy(there).to(batch.rows.device)
+        take = to_device(there, batch.rows.device)
         if self.quantile > 0.0:
             with th.no_grad():
                 own = policy.critic(batch.observation_actions, critics=1)[0].sort(dim=1).values  # (tasks, batch)
@@ -90,19 +94,18 @@ class _DataSharing(KeepOwn, ABC):
             if rank > 0:
                 take &= values > own[:, rank - 1 : rank]
         offered.rewards.copy_(self.rewards(offered, receivers))
-        self._count(take.sum(dim=1).cpu().numpy(), drawn.reshape(tasks, -1).shape[1])
+        self._count(take.sum(dim=1), take.shape[1])
         return _joined(batch, offered, take)
 
-    def _count(self, taken: np.ndarray, offered: int) -> None:
-        if len(self._taken) != len(taken):
-            self._taken, self._offered = np.zeros(len(taken)), np.zeros(len(taken))
-        self._taken, self._offered = self._taken + taken, self._offered + offered
+    def _count(self, taken: th.Tensor, offered: int) -> None:
+        self._taken = taken if self._offered == 0 else self._taken + taken
+        self._offered += offered
 
     def kept(self) -> np.ndarray | None:
-        if not self._offered.any():
+        if self._offered == 0:
             return None
-        share = self._taken / self._offered
-        self._taken, self._offered = np.zeros_like(self._taken), np.zeros_like(self._offered)
+        share = self._taken.cpu().numpy() / self._offered
+        self._taken, self._offered = _NOTHING, 0
         return share
 
 
