@@ -41,18 +41,34 @@ INLINE void adam_vector(const AdamStep *step, const REAL *gradient, REAL *p, REA
     if (target) store(target, load(target) + step->tau * (moved - load(target)));
 }
 
-/* One step of `count` neighbors in memory; `target` follows them, unless it is NULL. */
-static void adam(const AdamStep *step, int64_t count, const REAL *gradient, REAL *p, REAL *m, REAL *v, REAL *target) {
-    int64_t at = 0;
-    for (; at + LANES <= count; at += LANES)
-        adam_vector(step, gradient + at, p + at, m + at, v + at, target ? target + at : NULL);
-    if (at == count) return;
+/* Neighbors in memory that wait for their step: it is made a vector at a time, between other work, because what takes
+   long in it, a root and a quotient, leaves the processor free to do something else. */
+typedef struct {
+    const REAL *gradient;
+    REAL *p, *m, *v, *target; /* target: NULL if none follows */
+    int64_t at, count;        /* done, of all */
+} Waiting;
+
+/* The next vector of them, if there is a whole one. */
+INLINE void adam_next(const AdamStep *step, Waiting *w) {
+    int64_t at = w->at;
+    if (at + LANES > w->count) return;
+    adam_vector(step, w->gradient + at, w->p + at, w->m + at, w->v + at, w->target ? w->target + at : NULL);
+    w->at = at + LANES;
+}
+
+/* All that still wait. */
+static void adam(const AdamStep *step, Waiting *w) {
+    while (w->at + LANES <= w->count) adam_next(step, w);
+    if (w->at == w->count) return;
+    int64_t at = w->at;
     REAL rest[5][LANES] = {0};
-    REAL *places[5] = {(REAL *)gradient + at, p + at, m + at, v + at, target ? target + at : rest[4]};
-    size_t bytes = (count - at) * sizeof(REAL);
-    for (int k = 0; k < 5; k++) memcpy(rest[k], places[k], bytes);
-    adam_vector(step, rest[0], rest[1], rest[2], rest[3], target ? rest[4] : NULL);
-    for (int k = 1; k < 5; k++) memcpy(places[k], rest[k], bytes);
+    REAL *places[5] = {(REAL *)w->gradient + at, w->p + at, w->m + at, w->v + at, w->target ? w->target + at : rest[4]};
+    size_t bytes = (w->count - at) * sizeof(REAL);
+    for (int k = 0; k < 5; k++) memmove(rest[k], places[k], bytes);
+    adam_vector(step, rest[0], rest[1], rest[2], rest[3], w->target ? rest[4] : NULL);
+    for (int k = 1; k < 5; k++) memmove(places[k], rest[k], bytes);
+    w->at = w->count;
 }
 
 #endif

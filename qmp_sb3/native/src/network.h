@@ -36,7 +36,7 @@ typedef struct {
     REAL *hidden[MAX_LAYERS]; /* (slots, widths[l + 1], BLOCK) of each hidden layer */
     REAL *panels[MAX_LAYERS]; /* gradients before the activation of layer l, transposed: see transpose() */
     REAL *gradients[2];       /* (widest layer, BLOCK), in turn */
-    REAL *strip;              /* gradient of a few rows of weights, (ROWS, widest layer) */
+    REAL *strips[2];          /* gradients of a few rows of weights, (ROWS, widest layer), in turn */
     Ahead *ahead;
 } Trace;
 
@@ -75,32 +75,86 @@ static const REAL *backward(
     }
 }
 
-/* Adam's step of one network with the gradients of all blocks; inputs (blocks, in, BLOCK), `input_stride` apart.
-   The gradient of a few rows of weights, neighbors in memory, is used as soon as it is known. */
-INLINE void learn_rows(
-    const int rows, int i, int out, int blocks, ptrdiff_t input_stride, const REAL *inputs, const REAL *panels,
-    const Trace *trace, const AdamStep *step, REAL *p, REAL *m, REAL *v, REAL *target
+/* The first block's part of the product of a panel: between its steps, Adam's of gradients that are known already, as
+   many as this product makes. */
+INLINE void multiply_and_step(
+    const int rows, const REAL *left, const REAL *right, Ahead *ahead, vector sums[][2], const AdamStep *step,
+    Waiting *waiting
 ) {
-    ptrdiff_t at = (ptrdiff_t)i * out;
-    weight_gradient_rows(rows, i, out, blocks, input_stride, inputs, panels, trace->strip, trace->ahead);
-    adam(step, (int64_t)rows * out, trace->strip, p + at, m + at, v + at, target ? target + at : NULL);
+    enum { TURN = LANES / ROWS > 0 ? LANES / ROWS : 1 };
+    const char *line = lines_ahead(ahead, BLOCK / TURN);
+    for (int d = 0; d < BLOCK; d += TURN, line += LINE) {
+        fetch(line);
+        for (int turn = d; turn < d + TURN; turn++) multiply_step(rows, left + turn, BLOCK, right + turn * BLOCK, sums);
+        adam_next(step, waiting);
+    }
 }
 
+/* dW[i, o] = sum_b inputs[i, b] doutputs[b, o] of a few rows of weights, neighbors in memory, while Adam works on those
+   before them. */
+INLINE void learn_rows(
+    const int rows, int i, int out, int blocks, ptrdiff_t input_stride, const REAL *inputs, const REAL *panels,
+    const Trace *trace, const AdamStep *step, const Waiting *layer, Waiting *waiting
+) {
+    REAL *strip = trace->strips[waiting->gradient == trace->strips[0]];
+    for (int o = 0; o < out; o += BLOCK) {
+        vector sums[ROWS][2];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = fill(0);
+        const REAL *left = inputs + i * BLOCK;
+        multiply_and_step(rows, left, panels, trace->ahead, sums, step, waiting);
+        panels += BLOCK * BLOCK;
+        for (int block = 1; block < blocks; block++, panels += BLOCK * BLOCK)
+            multiply(rows, BLOCK, left + block * input_stride, BLOCK, 1, panels, trace->ahead, sums);
+        size_t bytes = (out - o < BLOCK ? out - o : BLOCK) * sizeof(REAL);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            if (bytes == sizeof sums[r])
+                memcpy(strip + r * out + o, sums[r], sizeof sums[r]);
+            else
+                memcpy(strip + r * out + o, sums[r], bytes);
+        }
+    }
+    adam(step, waiting);
+    ptrdiff_t at = (ptrdiff_t)i * out;
+    *waiting = (Waiting){
+        .gradient = strip,
+        .p = layer->p + at,
+        .m = layer->m + at,
+        .v = layer->v + at,
+        .target = layer->target ? layer->target + at : NULL,
+        .count = (int64_t)rows * out,
+    };
+}
+
+/* Adam's step of one network with the gradients of all blocks; inputs (blocks, in, BLOCK), `input_stride` apart. */
 static void learn(
     const Network *net, const Networks *stack, const AdamStep *step, int move_target, int blocks,
     ptrdiff_t input_stride, const REAL *inputs, const Trace *trace
 ) {
+    Waiting waiting = {0};
     for (int l = 0; l < net->layers; l++) {
-        REAL *p = (REAL *)stack->parameters + net->weights[l], *m = (REAL *)stack->first_moment + net->weights[l];
-        REAL *v = (REAL *)stack->second_moment + net->weights[l];
-        REAL *target = move_target ? (REAL *)stack->target + net->weights[l] : NULL;
         int in = net->widths[l], out = net->widths[l + 1];
-        FOR_ROWS(
-            0, in, learn_rows, out, blocks, input_stride, inputs, trace->panels[l], trace, step, p, m, v, target
-        );
+        Waiting layer = {
+            .p = (REAL *)stack->parameters + net->weights[l],
+            .m = (REAL *)stack->first_moment + net->weights[l],
+            .v = (REAL *)stack->second_moment + net->weights[l],
+            .target = move_target ? (REAL *)stack->target + net->weights[l] : NULL,
+        };
+        FOR_ROWS(0, in, learn_rows, out, blocks, input_stride, inputs, trace->panels[l], trace, step, &layer, &waiting);
+        adam(step, &waiting);
+
         ptrdiff_t bias = net->biases[l] - net->weights[l];
-        bias_gradient(out, blocks, trace->panels[l], trace->strip);
-        adam(step, out, trace->strip, p + bias, m + bias, v + bias, target ? target + bias : NULL);
+        bias_gradient(out, blocks, trace->panels[l], trace->strips[0]);
+        waiting = (Waiting){
+            .gradient = trace->strips[0],
+            .p = layer.p + bias,
+            .m = layer.m + bias,
+            .v = layer.v + bias,
+            .target = layer.target ? layer.target + bias : NULL,
+            .count = out,
+        };
+        adam(step, &waiting);
         if (l < net->layers - 1) {
             inputs = trace->hidden[l];
             input_stride = (ptrdiff_t)out * BLOCK;

@@ -16,21 +16,26 @@ enum { ROWS = 8 };
 enum { ROWS = 4 };
 #endif
 
+/* sums[r] += left[r row_stride] right, where right is (BLOCK,). */
+INLINE void multiply_step(const int rows, const REAL *left, ptrdiff_t row_stride, const REAL *right, vector sums[][2]) {
+    vector first = load(right), second = load(right + LANES);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        vector factor = fill(left[r * row_stride]);
+        sums[r][0] += factor * first;
+        sums[r][1] += factor * second;
+    }
+}
+
 /* sums[r] += sum_d left[r row_stride + d depth_stride] right[d], where right is (depth, BLOCK). */
 INLINE void multiply(
     const int rows, int depth, const REAL *left, ptrdiff_t row_stride, ptrdiff_t depth_stride, const REAL *right,
     Ahead *ahead, vector sums[][2]
 ) {
     const char *line = lines_ahead(ahead, depth / FETCH_EVERY);
-    for (int d = 0; d < depth; d++, left += depth_stride, right += BLOCK) {
+    for (int d = 0; d < depth; d++) {
         if (d % FETCH_EVERY == 0) fetch(line + d / FETCH_EVERY * LINE);
-        vector first = load(right), second = load(right + LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) {
-            vector factor = fill(left[r * row_stride]);
-            sums[r][0] += factor * first;
-            sums[r][1] += factor * second;
-        }
+        multiply_step(rows, left + d * depth_stride, row_stride, right + d * BLOCK, sums);
     }
 }
 
@@ -158,27 +163,6 @@ static void transpose(int features, int blocks, const REAL *from, REAL *to) {
         REAL *panel = to + (ptrdiff_t)(feature / BLOCK) * blocks * BLOCK * BLOCK + feature % BLOCK;
         for (int transition = 0; transition < BLOCK; transition += LANES)
             transpose_square(from + feature * BLOCK + transition, panel + transition * BLOCK);
-    }
-}
-
-INLINE void weight_gradient_rows(
-    const int rows, int i, int out, int blocks, ptrdiff_t input_stride, const REAL *inputs, const REAL *panels,
-    REAL *gradient, Ahead *ahead
-) {
-    for (int o = 0; o < out; o += BLOCK) {
-        vector sums[ROWS][2];
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = fill(0);
-        for (int block = 0; block < blocks; block++, panels += BLOCK * BLOCK)
-            multiply(rows, BLOCK, inputs + block * input_stride + i * BLOCK, BLOCK, 1, panels, ahead, sums);
-        size_t bytes = (out - o < BLOCK ? out - o : BLOCK) * sizeof(REAL);
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) {
-            if (bytes == sizeof sums[r])
-                memcpy(gradient + r * out + o, sums[r], sizeof sums[r]);
-            else
-                memcpy(gradient + r * out + o, sums[r], bytes);
-        }
     }
 }
 

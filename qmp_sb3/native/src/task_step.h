@@ -34,6 +34,10 @@ static void expect_all(const Step *s) {
         expect_network(ahead, &critic, u->critic.first_moment);
         expect_network(ahead, &critic, u->critic.second_moment);
     }
+    for (int k = 0; k + 1 < u->critics; k++) { /* the last one's numbers were used just now */
+        Network critic = critic_of(s, k, u->critic.parameters);
+        expect_network(ahead, &critic, u->critic.parameters);
+    }
     expect_network(ahead, &s->actor, u->actor.first_moment);
     expect_network(ahead, &s->actor, u->actor.second_moment);
 }
@@ -84,17 +88,23 @@ INLINE vector least_value(const Step *s, int lane) {
     return least;
 }
 
-/* ---- y = r + gamma (min_k Q'_k(s', a') - alpha log pi(a'|s')), and a ~ pi(.|s) ---- */
+/* ---- a ~ pi(.|s), and y = r + gamma (min_k Q'_k(s', a') - alpha log pi(a'|s')) with a' ~ pi(.|s') ---- */
 
-static void target_and_actions(const Step *s, int block) {
+static void actions_and_target(const Step *s, int block) {
     const Update *u = s->u;
     const Workspace *w = &s->w;
     int actions = (int)u->actions, joined = (int)(u->features + u->actions);
-    REAL *next_outputs = w->outputs + block * 2 * actions * BLOCK; /* overwritten below */
+    REAL *outputs = w->outputs + block * 2 * actions * BLOCK;
 
     gather(s, block);
-    forward(&s->actor, w->next, &w->actor, block, next_outputs);
-    sample(actions, next_outputs, w->next_noise, w->next + u->features * BLOCK, w->next_log_prob);
+    forward(&s->actor, w->joined + (ptrdiff_t)block * joined * BLOCK, &w->actor, block, outputs);
+    sample(
+        actions, outputs, w->noise + block * actions * BLOCK, w->chosen + block * actions * BLOCK,
+        w->log_prob + block * BLOCK
+    );
+
+    forward(&s->actor, w->next, &w->actor, w->blocks, w->next_outputs);
+    sample(actions, w->next_outputs, w->next_noise, w->next + u->features * BLOCK, w->next_log_prob);
     for (int k = 0; k < u->critics; k++) {
         Network target = critic_of(s, k, u->critic.target);
         forward(&target, w->next, &w->critic, 0, w->values + k * BLOCK);
@@ -103,13 +113,6 @@ static void target_and_actions(const Step *s, int block) {
         vector value = least_value(s, lane) - s->alpha * load(w->next_log_prob + lane);
         store(w->targets + block * BLOCK + lane, load(w->rewards + lane) + load(w->discounts + lane) * value);
     }
-
-    REAL *outputs = w->outputs + block * 2 * actions * BLOCK;
-    forward(&s->actor, w->joined + (ptrdiff_t)block * joined * BLOCK, &w->actor, block, outputs);
-    sample(
-        actions, outputs, w->noise + block * actions * BLOCK, w->chosen + block * actions * BLOCK,
-        w->log_prob + block * BLOCK
-    );
 }
 
 /* ---- J_alpha = -log alpha E (log pi(a|s) + H) ---- */
@@ -127,7 +130,7 @@ static void learn_temperature(const Step *s) {
     AdamStep step = adam_step(&t->adam, t->adam.steps + s->step, 0);
     s->sums[0] += *log_alpha * gradient;
     REAL g = (REAL)gradient;
-    adam(&step, 1, &g, log_alpha, m, v, NULL);
+    adam(&step, &(Waiting){.gradient = &g, .p = log_alpha, .m = m, .v = v, .count = 1});
 }
 
 /* ---- J_Q = 1/2 E (Q_k(s, a) - y)^2 ---- */
@@ -229,7 +232,7 @@ static void step_of_task(const Update *u, const Workspace *w, int64_t task, int6
     int move_target = (u->steps_before + step) % u->target_interval == 0;
 
     expect_all(&s);
-    for (int block = 0; block < w->blocks; block++) target_and_actions(&s, block);
+    for (int block = 0; block < w->blocks; block++) actions_and_target(&s, block);
     learn_temperature(&s);
     for (int k = 0; k < u->critics; k++) learn_critic(&s, k, &critic_step, move_target);
     learn_actor(&s, &actor_step);

@@ -14,6 +14,7 @@ typedef struct {
     REAL *discounts;       /* (BLOCK,) */
     REAL *counted;         /* (blocks, BLOCK): 1, or 0 in lanes that only fill the last block */
     REAL *outputs;         /* (blocks, 2 actions, BLOCK) of the policy at s */
+    REAL *next_outputs;    /* (2 actions, BLOCK), at s' of one block */
     REAL *chosen;          /* (blocks, actions, BLOCK) */
     REAL *log_prob;        /* (blocks, BLOCK) of the chosen */
     REAL *next_log_prob;   /* (BLOCK,) */
@@ -55,8 +56,12 @@ static void take_shared(Arena *arena, const Update *u, size_t blocks, Trace *tra
         if (width > widest) widest = width;
         trace->panels[l] = take(arena, panels_of((int)width) * blocks * BLOCK * BLOCK);
     }
-    for (int k = 0; k < 2; k++) trace->gradients[k] = take(arena, rounded_up(widest, LANES) * BLOCK);
-    trace->strip = take(arena, ROWS * widest);
+    for (int k = 0; k < 2; k++) {
+        trace->gradients[k] = take(arena, rounded_up(widest, LANES) * BLOCK);
+        trace->strips[k] = take(arena, ROWS * widest);
+    }
+    trace->ahead = (Ahead *)take(arena, rounded_up(sizeof(Ahead), sizeof(REAL)) / sizeof(REAL));
+    if (trace->ahead) *trace->ahead = (Ahead){0};
 }
 
 static Workspace workspace(const Update *u, Arena *arena) {
@@ -70,6 +75,7 @@ static Workspace workspace(const Update *u, Arena *arena) {
     w.discounts = take(arena, BLOCK);
     w.counted = take(arena, blocks * BLOCK);
     w.outputs = take(arena, blocks * 2 * u->actions * BLOCK);
+    w.next_outputs = take(arena, 2 * u->actions * BLOCK);
     w.chosen = take(arena, blocks * u->actions * BLOCK);
     w.log_prob = take(arena, blocks * BLOCK);
     w.next_log_prob = take(arena, BLOCK);
@@ -79,18 +85,17 @@ static Workspace workspace(const Update *u, Arena *arena) {
     w.daction_sum = take(arena, u->actions * BLOCK);
     w.dinputs = take(arena, joined * BLOCK);
     w.doutputs = take(arena, rounded_up(2 * u->actions, LANES) * BLOCK);
-    take_hidden(arena, &u->actor, blocks, &w.actor);
+    take_hidden(arena, &u->actor, blocks + 1, &w.actor); /* one slot more, for a block of s' */
     /* A critic needs a slot for each block while it learns; while the actor learns, each critic needs one. */
     take_hidden(arena, &u->critic, blocks > (size_t)u->critics ? blocks : (size_t)u->critics, &w.critic);
     Trace shared = {0};
     take_shared(arena, u, blocks, &shared);
-    memcpy(w.actor.panels, shared.panels, sizeof shared.panels);
-    memcpy(w.critic.panels, shared.panels, sizeof shared.panels);
-    memcpy(w.actor.gradients, shared.gradients, sizeof shared.gradients);
-    memcpy(w.critic.gradients, shared.gradients, sizeof shared.gradients);
-    w.actor.strip = w.critic.strip = shared.strip;
-    w.ahead = w.actor.ahead = w.critic.ahead = (Ahead *)take(arena, (sizeof(Ahead) + sizeof(REAL) - 1) / sizeof(REAL));
-    if (w.ahead) *w.ahead = (Ahead){0};
+    for (int k = 0; k < 2; k++) {
+        Trace *trace = k ? &w.critic : &w.actor, own = *trace;
+        *trace = shared;
+        memcpy(trace->hidden, own.hidden, sizeof own.hidden);
+    }
+    w.ahead = shared.ahead;
     return w;
 }
 
