@@ -149,6 +149,13 @@ def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int,
         raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the sharing part needs")
 
 
+def precision(matmul_precision: str | None) -> str | None:
+    """A name that PyTorch knows, or None."""
+    if matmul_precision is None:
+        return None
+    return one_of("matmul_precision", matmul_precision, ("highest", "high", "medium"))
+
+
 def at_least(argument: str, value: int, minimum: int) -> int:
     """``value`` if it is not below ``minimum``."""
     if value < minimum:

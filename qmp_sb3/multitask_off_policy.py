@@ -50,6 +50,7 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
     replay_buffer: MultiTaskReplayBuffer
     action_space: spaces.Box
     streams: RandomStreams
+    matmul_precision: str | None = None
 
     def __init__(
         self,
@@ -92,9 +93,11 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
     # ---- set-up ----
 
     def _setup_process(self) -> None:
-        """Threads and denormals: both decide the speed of small networks on a CPU (docs/benchmarks.md)."""
+        """Threads, denormals and products: all decide the speed of small networks on a CPU (docs/compatibility.md)."""
         if self.num_threads is not None:
             th.set_num_threads(self.num_threads)
+        if self.matmul_precision is not None:
+            th.set_float32_matmul_precision(self.matmul_precision)
         th.set_flush_denormal(True)
 
     def _setup_streams(self) -> None:

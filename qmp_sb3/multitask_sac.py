@@ -91,6 +91,8 @@ class MultiTaskSAC(TemperedAlgorithm):
         over; None leaves them alone
     :param backend: who computes the updates: ``"native"``, the compiled library; ``"torch"``; or ``"auto"``, the
         library where it gives the same as PyTorch. :attr:`backend_note` says why it does not.
+    :param matmul_precision: of PyTorch's float32 products, for the whole process: ``"highest"``, ``"high"`` or
+        ``"medium"`` (bfloat16 where the processor has units for it); None leaves it alone
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MultiTaskPolicy}
@@ -140,6 +142,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         hooks: Sequence[str | Hook] = (),
         warmup_actions: str = "random",
         num_threads: int | None = 1,
+        matmul_precision: str | None = None,
         backend: str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
@@ -173,6 +176,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         )
         self._set_temperatures(ent_coef, target_entropy, temperatures)
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
+        self.matmul_precision = checks.precision(matmul_precision)
         self.networks = checks.each_of("networks", networks, NETWORKS)
         self._set_parts(replay, sharing, regularizer, hooks)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
