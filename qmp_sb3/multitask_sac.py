@@ -212,6 +212,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         )
         assert isinstance(policy, MultiTaskPolicy)
         self.policy = policy.to(self.device)
+        self.policy.use_threads(self.num_threads)
         self.actor, self.critic, self.critic_target = (
             self.policy.actor,
             self.policy.critic,

@@ -54,8 +54,7 @@ class Behavior(ABC):
         """:meth:`choose`, counted; without gradients (``torch.no_grad``), of which choosing needs none."""
         proposals.fixed = self.fixed_policies()
         chosen = self.choose(proposals)
-        pairs = np.bincount(proposals.tasks * self.counts.shape[1] + chosen, minlength=self.counts.size)
-        self.counts += pairs.reshape(self.counts.shape)
+        np.add.at(self.counts, (proposals.tasks, chosen), 1)
         return chosen
 
     def mixture(self) -> np.ndarray:

@@ -54,17 +54,18 @@ class Proposals:
 
     @property
     def _act_dim(self) -> int:
-        return self.policy.actor.network.n_out // 2
+        return self.policy.acting.actor.n_out // 2
 
     @cached_property
     def _policies(self) -> tuple[th.Tensor, th.Tensor]:
         """What every trained policy's network says, mean and log-std, ``(tasks, slots, 2 * act)``, and its mean action
         ``(slots, tasks, act)``.
         """
-        return self.policy.actor.network.every_policy(self.features)
+        return self.policy.acting.actor.every_policy(self.features)
 
     def _noise(self, *shape: int) -> th.Tensor:
-        return th.randn((*shape, self._act_dim), generator=self.generator).to(self.features.device)
+        noise = th.randn((*shape, self._act_dim), generator=self.generator)
+        return noise if self.features.device.type == "cpu" else noise.to(self.features.device)
 
     def mean_actions(self) -> th.Tensor:
         """mu_j(s) of every candidate, ``(slots, candidates, act)``."""
@@ -92,7 +93,7 @@ class Proposals:
         :param critics: how many critics to ask, from the first; None for all
         :return: ``(critics, slots, candidates)``
         """
-        return self.policy.critic.candidates(self.features, actions, self.layout, critics)
+        return self.policy.acting.critic.candidates(self.features, actions, self.layout, critics)[..., 0]
 
     def act(self, chosen: np.ndarray, deterministic: bool = False) -> th.Tensor:
         """One action of each slot's chosen candidate, in [-1, 1].

@@ -43,19 +43,23 @@ class _Sample(ctypes.Structure):
 class NativePerceptrons:
     """Networks stacked as in :class:`~qmp_sb3.networks.independent.IndependentMLP`, on the same memory.
 
-    The tasks are divided among PyTorch's number of threads; results do not depend on it.
-
     :param layers: weights ``(copies * tasks, in, out)`` and biases ``(copies * tasks, 1, out)``, float32
     :param n_tasks: number of tasks
     :param activation: a key of :data:`ACTIVATIONS`
+    :param threads: how many threads the tasks are divided over, without an effect on the results; None for PyTorch's
+        number
     """
 
     def __init__(
-        self, layers: Sequence[tuple[np.ndarray, np.ndarray]], n_tasks: int, activation: type[th.nn.Module]
+        self,
+        layers: Sequence[tuple[np.ndarray, np.ndarray]],
+        n_tasks: int,
+        activation: type[th.nn.Module],
+        threads: int | None = None,
     ) -> None:
         library = load()
         assert library is not None, "the compiled library is not there"
-        self._library, self._layers, self.n_tasks = library, list(layers), n_tasks
+        self._library, self._layers, self._threads, self.n_tasks = library, list(layers), threads, n_tasks
         self.copies = len(layers[0][0]) // n_tasks
         self._stack = _Perceptrons(n_tasks, len(layers), ACTIVATIONS[activation])
         widths = [layers[0][0].shape[1], *(weight.shape[2] for weight, _ in layers)]
@@ -120,7 +124,7 @@ class NativePerceptrons:
             _, count, candidate_width = candidates.shape
         if width + candidate_width != self.n_in:
             raise ValueError(f"the networks read {self.n_in} numbers, not {width + candidate_width}")
-        threads = th.get_num_threads()
+        threads = self._threads or th.get_num_threads()
         with self._lock:
             question = self._question
             if len(self._scratch) < threads * question.scratch_size:
@@ -140,8 +144,10 @@ def sample_actions(outputs: th.Tensor, noise: th.Tensor, chosen: np.ndarray | No
     library = load()
     assert library is not None, "the compiled library is not there"
     outputs, noise, actions = outputs.contiguous(), noise.contiguous(), th.empty(noise.shape)
-    indices = None if chosen is None else np.ascontiguousarray(chosen, dtype=np.int64)
-    address = None if indices is None else indices.ctypes.data
+    address = None
+    if chosen is not None:
+        chosen = np.ascontiguousarray(chosen, dtype=np.int64)
+        address = chosen.ctypes.data
     sample = _Sample(outputs.data_ptr(), address, noise.data_ptr(), actions.data_ptr(), *noise.shape)
     library.perceptrons_sample(ctypes.byref(sample), library.processor_best())
     return actions

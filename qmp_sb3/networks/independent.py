@@ -79,6 +79,7 @@ class IndependentMLP(TaskModule):
                 initialize(weight[network], bias[network], generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(bias))
+        self._threads: int | None = None
         self._bound: tuple[np.ndarray, NativePerceptrons | None] | None = None
         # A plain list: looking parameters up in a ParameterList takes longer than a small layer does.
         self._layers = list(zip(self.weights, self.biases, strict=True))
@@ -160,8 +161,12 @@ class IndependentMLP(TaskModule):
             layers = [(weight.array, bias.array) for weight, bias in self._layers]
             activation = type(self.activation)
             suits = NativePerceptrons.suit(layers, activation)
-            self._bound = memory, NativePerceptrons(layers, self.n_tasks, activation) if suits else None
+            self._bound = memory, NativePerceptrons(layers, self.n_tasks, activation, self._threads) if suits else None
         return self._bound[1]
+
+    def use_threads(self, threads: int | None) -> None:
+        """How many threads the compiled code divides the tasks over; None for PyTorch's number."""
+        self._threads, self._bound = threads, None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_bound": None}  # addresses are no part of a copy

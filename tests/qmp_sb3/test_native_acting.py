@@ -144,12 +144,18 @@ def test_what_is_not_a_number_stays_one():
 def test_the_number_of_threads_changes_nothing():
     asked, states = network(5, 15, 12, [256, 256]), rows(5, 15)
     alone = asked.every(states)
-    before = th.get_num_threads()
+    asked.use_threads(3)
+    assert all(th.equal(asked.every(states), alone) for _ in range(50))
+
+
+@compiled
+def test_a_models_threads_are_those_of_its_networks():
+    threads = th.get_num_threads()
     try:
-        th.set_num_threads(3)
-        assert all(th.equal(asked.every(states), alone) for _ in range(50))
+        model = make(num_threads=2, learning_starts=0).learn(30)
     finally:
-        th.set_num_threads(before)
+        th.set_num_threads(threads)
+    assert model.actor.network._bound[1]._threads == model.critic.network._bound[1]._threads == 2
 
 
 @compiled
