@@ -157,20 +157,22 @@ def overhead(cases: Cases) -> str:
 
 
 def method_costs(cases: Cases) -> str:
-    """Multiples of ``no-sharing``."""
-    updates, actions = of_kind(cases, "method update"), of_kind(cases, "method action")
-    sizes = list(dict.fromkeys(case.split(", ")[1] for case in actions))
-    rows = []
-    for name in dict.fromkeys(case.split(", ")[0] for case in actions):
-        row = [f"`{name}`"]
-        for table in (updates, actions):
-            for size in sizes:
-                variants = table.get(f"{name}, {size}")
-                same = "same" if variants is None else ""
-                row.append(same or f"{seconds(variants[name]) / seconds(variants[methods.BASE]):.2f}")  # type: ignore[index]
-        rows.append(row)
-    kinds = [f"{kind}, {size}" for kind in ("update", "action") for size in sizes]
-    return markdown(("method", *kinds), rows)
+    """Multiples of ``no-sharing``, whose own time is the first row."""
+    kinds = {kind: of_kind(cases, f"method {kind}") for kind in ("update", "action")}
+    sizes = list(dict.fromkeys(case.split(", ")[1] for case in kinds["action"]))
+    columns = [(kind, size) for kind in kinds for size in sizes]
+    base = [f"`{methods.BASE}`"]
+    for kind, size in columns:
+        base.append(duration(min(seconds(v[methods.BASE]) for case, v in kinds[kind].items() if case.endswith(size))))
+    rows = [base]
+    for name in dict.fromkeys(case.split(", ")[0] for case in kinds["action"]):
+        both = [kinds[kind].get(f"{name}, {size}") for kind, size in columns]
+        rows.append([f"`{name}`", *("same" if one is None else _multiple(one, name) for one in both)])
+    return markdown(("method", *(f"{kind}, {size}" for kind, size in columns)), rows)
+
+
+def _multiple(variants: Mapping[str, results.Record], name: str) -> str:
+    return f"{seconds(variants[name]) / seconds(variants[methods.BASE]):.2f}"
 
 
 def sbx(cases: Cases) -> str:
