@@ -4,6 +4,8 @@ SEED   ?= 0
 # Tests run in this many processes of one thread each (small networks lose with more threads); 0 is no extra process.
 JOBS   ?= 2
 TEST   ?=
+BENCH  ?=
+BENCH_OUT ?= build/speed.json
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -11,14 +13,14 @@ LOCKED := $(VENV)/.locked
 STAMP  := $(VENV)/.installed
 CODE   := qmp_envs qmp_sb3 tests docs $(wildcard benchmarks)
 
-.PHONY: help train test test-all lint type bench docs pictures gifs lock clean $(VENV)
+.PHONY: help train test test-all lint type bench bench-page docs pictures gifs lock clean $(VENV)
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train      train QMP on the Multistage Reacher (400,000 steps, about 5 minutes on 2 cores)"
 	@echo "make test       run the tests"
 	@echo "make test-all   also the slow tests and those that download a file"
-	@echo "make lint       ruff;   make type   mypy;   make bench   speed (pytest-benchmark)"
+	@echo "make lint       ruff;   make type   mypy;   make bench   speed, as build/speed.json (pytest-benchmark)"
 	@echo "make docs       the site, in build/site;   make pictures, make gifs   its pictures and films"
 	@echo "make .venv      only create the virtual environment from requirements.lock"
 	@echo "make lock       pin the newest versions that pyproject.toml allows"
@@ -32,7 +34,7 @@ $(LOCKED): requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-$(STAMP): $(LOCKED) pyproject.toml
+$(STAMP): $(LOCKED) pyproject.toml setup.py $(wildcard qmp_sb3/native/src/*)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -41,7 +43,7 @@ train: $(STAMP)
 	while [ -e "$$out" ]; do out=runs/reacher-qmp-$(SEED)-$$n; n=$$((n + 1)); done; \
 	exec $(BIN)/qmp train --env QMP/MultistageReacher-v0 --method qmp --steps 400000 --seed $(SEED) --out "$$out"
 
-test test-all bench: export OMP_NUM_THREADS = 1
+test test-all bench bench-page: export OMP_NUM_THREADS = 1
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not network" $(TEST)
@@ -55,8 +57,17 @@ lint: $(STAMP)
 type: $(STAMP)
 	$(BIN)/mypy
 
+# BENCH="--only update --rounds 3" measures less. Two results: .venv/bin/pytest-benchmark compare A.json B.json --group-by=group
 bench: $(STAMP)
-	$(BIN)/python -m pytest benchmarks/speed --benchmark-only $(TEST)
+	$(BIN)/python -W ignore -m benchmarks.speed --out $(BENCH_OUT) $(BENCH)
+
+# What docs/performance.md shows, all of it but SBX, which needs an environment of its own.
+bench-page: $(STAMP)
+	$(BIN)/python -W ignore -m benchmarks.speed --out
+	$(BIN)/python -W ignore -m benchmarks.speed --out --only "method action" --only "method update"
+	$(BIN)/python -W ignore -m benchmarks.speed.memory --out
+	$(BIN)/python -W ignore -m benchmarks.speed.profile --out
+	$(BIN)/python -m benchmarks.speed.page
 
 # Warnings are errors. The pages are made first, so that the site is never behind the code.
 docs: $(STAMP)

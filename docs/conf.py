@@ -38,6 +38,7 @@ methods/index
 cli
 logging
 results
+performance
 benchmarks
 compatibility
 known-upstream-issues

@@ -48,18 +48,19 @@ class CdsPhysics(MujocoPhysics):
         starts: Sequence[Start],
         views: Callable[[mujoco.MjData], Mapping[str, np.ndarray]],
         task_ids: np.ndarray,
+        threads: int = 1,
     ) -> None:
         self._starts = tuple(starts)
         own_model = np.arange(len(task_ids))
         models = [copy.copy(model) for _ in own_model]
-        super().__init__(models, own_model, FRAME_SKIP, views, own_model)
+        super().__init__(models, own_model, FRAME_SKIP, views, own_model, threads=threads)
 
     def place(self, slots: np.ndarray, task_ids: np.ndarray, *start: np.ndarray) -> None:
         """Start slots afresh with the object of their task at ``random_vector`` ``(len(slots), 3)``, m."""
         (random_vector,) = start
         for slot, task_id, position in zip(slots.tolist(), task_ids.tolist(), random_vector, strict=True):
             self._place(self.models[slot], self.data[slot], self._starts[task_id], position)
-        self._read(self._moments[0])
+        self._reread(slots)
         self.state.failed[slots] = False
 
     def _place(self, model: mujoco.MjModel, data: mujoco.MjData, start: Start, position: np.ndarray) -> None:

@@ -86,6 +86,8 @@ class HalfCheetah(TaskSet):
     horizon = 1000
     frame_skip = 5
     dt = 0.05
+    step_in_threads = True
+    slots_per_worker = 20  # of 20 us
     cameras = ("track", "behind")  # the first is Gymnasium's
     measure_meanings = {
         "x_position": "place of the torso, m",

@@ -166,6 +166,8 @@ class MetaWorldCDS(TaskSet):
     task_names = tuple(TASKS)
     horizon = 500
     frame_skip = FRAME_SKIP
+    step_in_threads = True
+    slots_per_worker = 5  # of 90 us
     dt = 0.0125
     cameras = ("overview", "topview", "behindGripper", "gripperPOV", "corner", "corner2", "corner3", "corner4")
     start_names = ("random_vector",)
@@ -233,7 +235,7 @@ class MetaWorldCDS(TaskSet):
     # ---- physics -------------------------------------------------------------------------------------------
 
     def make_physics(self, task_ids: np.ndarray, workers: int = 1) -> Physics:
-        return CdsPhysics(self.models[0], self._starts, self.views, task_ids)
+        return CdsPhysics(self.models[0], self._starts, self.views, task_ids, threads=workers)
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
         return {

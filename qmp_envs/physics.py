@@ -62,14 +62,14 @@ class MujocoPhysics:
         frame_skip: int,
         views: Callable[[mujoco.MjData], Mapping[str, np.ndarray]],
         task_ids: np.ndarray,
-        measure: Callable[[mujoco.MjData, Mapping[str, np.ndarray]], None] | None = None,
+        measuring: Callable[[mujoco.MjData, Mapping[str, np.ndarray]], Callable[[], None] | None] | None = None,
         threads: int = 1,
     ) -> None:
         self.models = tuple(models)
         self.model_of_task = model_of_task
         self.frame_skip = frame_skip
         self._views = views
-        self._measure = measure
+        self._measuring = measuring
         self._team = ThreadTeam(threads)
         self.model_of_slot = [int(index) for index in model_of_task[task_ids]]
         self.data = [mujoco.MjData(self.models[index]) for index in self.model_of_slot]
@@ -79,8 +79,12 @@ class MujocoPhysics:
 
     def _bind(self) -> None:
         """Look up every array of every slot once; reading them all is then a single copy."""
-        views = [self._views(data) for data in self.data]
-        self._measured = list(zip(self.data, views, strict=True)) if self._measure else []
+        views = self._of_slot = [self._views(data) for data in self.data]
+        self._measures: dict[int, Callable[[], None]] = {}
+        for slot, (data, view) in enumerate(zip(self.data, views, strict=True)):
+            measure = self._measuring(data, view) if self._measuring else None
+            if measure is not None:
+                self._measures[slot] = measure
         self._sources = [view[name].reshape(-1) for name in views[0] for view in views]
         self._warnings = [data.warning.number for data in self.data]
         self._warned = np.concatenate(self._warnings)
@@ -111,7 +115,7 @@ class MujocoPhysics:
             data.qpos[:] = qpos[row]
             data.qvel[:] = qvel[row]
             mujoco.mj_forward(model, data)
-        self._read(self._moments[0])
+        self._reread(slots)
         self.state.failed[slots] = False
 
     def lead(self, slots: np.ndarray, controls: Sequence[np.ndarray]) -> None:
@@ -120,7 +124,7 @@ class MujocoPhysics:
             for control in rows:
                 data.ctrl[:] = control
                 mujoco.mj_step(model, data, self.frame_skip)
-        self._read(self._moments[0])
+        self._reread(slots)
 
     def step(self, control: np.ndarray) -> State:
         jobs = zip(self._controls, control, self._simulators, strict=True)
@@ -148,9 +152,21 @@ class MujocoPhysics:
         self._team.close()
 
     def _read(self, moment: _Moment) -> None:
-        for data, views in self._measured:
-            self._measure(data, views)  # type: ignore[misc]
+        for measure in self._measures.values():
+            measure()
         moment.read(self._sources)
+
+    def _reread(self, slots: np.ndarray) -> None:
+        """Read into the present moment what has changed in some slots."""
+        if len(slots) == len(self.data):
+            self._read(self._moments[0])
+            return
+        arrays = vars(self.state)
+        for slot in slots.tolist():
+            if slot in self._measures:
+                self._measures[slot]()
+            for name, view in self._of_slot[slot].items():
+                arrays[name][slot] = view
 
     def set_velocity(self, qvel: np.ndarray) -> None:
         """Overwrite the velocities ``(slots, nv)`` and refresh everything that follows from them."""
@@ -174,7 +190,7 @@ class MujocoPhysics:
             vector = np.empty(mujoco.mj_stateSize(model, full))
             mujoco.mj_getState(model, data, vector, full)
             integration.append(vector)
-        kept = ("models", "model_of_task", "frame_skip", "_views", "_measure", "model_of_slot")
+        kept = ("models", "model_of_task", "frame_skip", "_views", "_measuring", "model_of_slot")
         moments = [{name: array.copy() for name, array in vars(m.state).items()} for m in self._moments]
         saved = {name: getattr(self, name) for name in kept}
         return saved | {"threads": self._team.size, "integration": integration, "moments": moments}

@@ -131,6 +131,8 @@ class MultistageReacher(TaskSet):
     num_stages = STAGES
     frame_skip = 4
     dt = 0.04
+    step_in_threads = True
+    slots_per_worker = 20  # of 17 us
     cameras = ("front", "side", "top")
     min_reward = -5.0  # the released code's
     relabel_columns = {"hand": (3,), "stay_goal": (3,), "stage": (), "control": (), "failed": ()}

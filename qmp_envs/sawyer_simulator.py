@@ -24,7 +24,7 @@ from qmp_envs.sawyer_speed import quick_methods
 
 FRAME = 18  # hand (3), opening, two objects (14): the part of an observation that describes one moment
 OBSERVATION = 2 * FRAME + 3  # the frame, the one before, goal
-MOCAP_QUATERNION = (1.0, 0.0, 1.0, 0.0)  # the hand points down
+MOCAP_QUATERNION = np.array([1.0, 0.0, 1.0, 0.0])  # the hand points down
 _BROKEN = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
 
 
@@ -69,7 +69,7 @@ def embedded(upstream: type) -> type:
             self.started = False
             super().__init__(**options)
             self._pads = [self.model.geom(name).id for name in ("leftpad_geom", "rightpad_geom")]
-            self._mocap = self.data.mocap_pos[0]
+            self._mocap, self._mocap_rotation = self.data.mocap_pos[0], self.data.mocap_quat[0]
             self._broken = self.data.warning.number[_BROKEN]
             self.mujoco_renderer = None  # drawing is not its business
             self._set_task_called = True
@@ -107,8 +107,9 @@ def embedded(upstream: type) -> type:
             model, data, hand = self.model, self.data, self._mocap
             hand += action[:3] * self.action_scale
             np.minimum(np.maximum(hand, self.mocap_low, out=hand), self.mocap_high, out=hand)
-            data.mocap_quat[0] = MOCAP_QUATERNION
-            data.ctrl[:] = action[3], -action[3]
+            self._mocap_rotation[:] = MOCAP_QUATERNION
+            control = data.ctrl
+            control[0], control[1] = action[3], -action[3]
             mujoco.mj_step(model, data, FRAME_SKIP)
             mujoco.mj_forward(model, data)
             observation = self._get_obs()
@@ -131,8 +132,9 @@ def embedded(upstream: type) -> type:
 
         def failed(self) -> bool:
             """Whether MuJoCo gave up in the latest step (it has reset itself then)."""
-            failed = bool(self._broken.any())
-            self._broken[:] = 0
+            failed = bool(np.count_nonzero(self._broken))
+            if failed:
+                self._broken[:] = 0
             return failed
 
         def do_simulation(self, ctrl: Sequence[float], n_frames: int) -> None:

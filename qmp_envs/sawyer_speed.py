@@ -60,6 +60,28 @@ def quick_tolerance(tolerance: Callable[..., Any]) -> Callable[..., Any]:
     return quick
 
 
+def quick_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """NumPy's ``linalg.norm`` for one float64 vector in one piece; everything else is left to the original."""
+    one_vector = type(x) is np.ndarray and x.dtype == np.float64 and x.strides == (8,)
+    if one_vector and ord in (None, 2) and axis is None and not keepdims:
+        return np.sqrt(x.dot(x))
+    return np.linalg.norm(x, ord, axis, keepdims)
+
+
+class _QuickNumpy:
+    """NumPy with that norm."""
+
+    linalg = SimpleNamespace(**{**vars(np.linalg), "norm": quick_norm})
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(np, name)
+        setattr(self, name, value)  # found at once the next time
+        return value
+
+
+_NUMPY = _QuickNumpy()
+
+
 def quick_methods(upstream: type) -> dict[str, Any]:
     """Copies of the methods of a Meta-World class (and its bases) that use the quick helpers, by name."""
     methods: dict[str, Any] = {}
@@ -90,6 +112,8 @@ def _quick(function: FunctionType, owner: type, own: SimpleNamespace) -> Functio
     if "reward_utils" in used:
         rewards = function.__globals__["reward_utils"]
         helpers["reward_utils"] = SimpleNamespace(**{**vars(rewards), "tolerance": quick_tolerance(rewards.tolerance)})
+    if "norm" in used and function.__globals__.get("np") is np:
+        helpers["np"] = _NUMPY
     if owner.__name__ in used:
         helpers[owner.__name__] = own
     if not helpers:

@@ -83,10 +83,10 @@ class TaskSet(ABC):
     relabel_columns: Mapping[str, tuple[int, ...]] = {}
     """Extra replay columns, name -> shape per transition: what ``reward`` needs for any task."""
     step_in_threads: bool = False
-    """Whether threads step the slots of a batch. They pay where ``mj_step`` takes most of the time and a step of
-    the whole batch takes longer than waking them, 0.5 ms or more."""
+    """Whether threads step the slots of a batch, if there are enough of them; for physics that is all MuJoCo's."""
     slots_per_worker: int = 1
-    """The fewest slots that are worth a thread or process of their own, where the user does not say how many to use."""
+    """The fewest slots that are worth a thread or process of their own, where the user does not say how many to use:
+    a thread takes up to 0.05 ms to wake, so it should have 0.4 ms of work or more."""
     noise_size: int = 0
     """Numbers, uniform in [-1, 1), that ``control`` and ``outcome`` get per slot and step."""
     start_names: tuple[str, ...] = ("qpos", "qvel")
@@ -95,9 +95,6 @@ class TaskSet(ABC):
     """What the numbers in ``Outcome.measures`` are, name -> meaning with its unit; for the page."""
     constant_modules: tuple[str, ...] = ()
     """Further modules whose constants the family's page shows, and that ``{NAME}`` in its docstring may name."""
-    measure: Callable[[mujoco.MjData, Mapping[str, np.ndarray]], None] | None = None
-    """``measure(data, views)``, where a family has it, fills those of its ``views`` that are not MuJoCo's own
-    arrays; called after every step."""
 
     @property
     def num_tasks(self) -> int:
@@ -130,7 +127,7 @@ class TaskSet(ABC):
         """
         threads = workers if self.step_in_threads else 1
         return MujocoPhysics(
-            self.models, self.model_of_task, self.frame_skip, self.views, task_ids, self.measure, threads
+            self.models, self.model_of_task, self.frame_skip, self.views, task_ids, self.measuring, threads
         )
 
     def views(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
@@ -140,6 +137,13 @@ class TaskSet(ABC):
         accelerations of bodies are those of the last substep's forward pass, as in the published tasks.
         """
         return {"qpos": data.qpos, "qvel": data.qvel}
+
+    def measuring(self, data: mujoco.MjData, views: Mapping[str, np.ndarray]) -> Callable[[], None] | None:
+        """What fills those ``views`` of one simulator that are not MuJoCo's own arrays, called after every step.
+
+        None where there is nothing to fill.
+        """
+        return None
 
     # ---- start of an episode -------------------------------------------------------------------------------
 

@@ -154,19 +154,23 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def _masked_infos(self, outcome: Outcome, mask: np.ndarray) -> dict[str, Any]:
         """The step's infos in the slots of ``mask``, zeros elsewhere."""
         infos: dict[str, Any] = {}
+        mask = _fixed(mask.copy())
         for name, values in _named(outcome):
-            infos[name] = np.where(mask, values, np.zeros_like(values))
-            infos[f"_{name}"] = mask.copy()
+            infos[name] = np.where(mask, values, values.dtype.type())
+            infos["_" + name] = mask
         return infos
 
     def _reset_infos(self, slots: np.ndarray) -> dict[str, Any]:
         """Task ids and names of some slots, in Gymnasium's form."""
         if len(slots) == self.num_envs:
             return dict(self._task_info)
+        mask = np.zeros(self.num_envs, bool)
+        mask[slots] = True
+        absent: dict[str, Any] = {"task_id": 0, "task_name": None}
         infos: dict[str, Any] = {}
-        for slot in slots:
-            task_id = int(self.task_ids[slot])
-            self._add_info(infos, {"task_id": task_id, "task_name": self.task_names[task_id]}, slot)
+        for name, nothing in absent.items():
+            infos[name] = np.where(mask, self._task_info[name], nothing)
+            infos["_" + name] = _fixed(mask)
         return infos
 
     def _masked(self, options: dict[str, Any] | None) -> np.ndarray:

@@ -149,6 +149,13 @@ def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int,
         raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the sharing part needs")
 
 
+def precision(matmul_precision: str | None) -> str | None:
+    """A name that PyTorch knows, or None."""
+    if matmul_precision is None:
+        return None
+    return one_of("matmul_precision", matmul_precision, ("highest", "high", "medium"))
+
+
 def at_least(argument: str, value: int, minimum: int) -> int:
     """``value`` if it is not below ``minimum``."""
     if value < minimum:
@@ -214,3 +221,9 @@ def _task_index(task: Any, names: tuple[str, ...]) -> int:
     if isinstance(task, (bool, np.bool_)) or not 0 <= index < len(names):
         raise ValueError(f"task {task} is out of range; the tasks are 0 to {len(names) - 1}: {', '.join(names)}")
     return index
+
+
+def backend_available(backend: str, note: str | None) -> None:
+    """Raise where the native backend was asked for and cannot be had, with the reason in ``note``."""
+    if backend == "native" and note is not None:
+        raise ValueError(f"backend='native' cannot compute this model's updates: {note}; use backend='auto'")

@@ -185,6 +185,8 @@ def train(options: argparse.Namespace) -> int:
         spec, path = _resumed(options) if options.resume is not None else _new(options)
         prepared = prepare(spec, path)
     console = Console()
+    if prepared.model is not None:
+        _say(console, f"Using {prepared.model.replay_buffer}")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
         status = train(prepared, display, should_stop)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch as th
+
+from qmp_sb3.native import load, perceptrons
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 _SQUASH_EPSILON = 1e-6  # keeps the logarithm finite where tanh saturates, as in SB3
@@ -20,6 +23,20 @@ def split_parameters(outputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
 def squashed_sample(mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor) -> th.Tensor:
     """``tanh(mean + std * noise)``, all of shape ``(..., act)``."""
     return th.tanh(mean + log_std.exp() * noise)
+
+
+def sample_actions(outputs: th.Tensor, noise: th.Tensor, chosen: np.ndarray | None = None) -> th.Tensor:
+    """:func:`squashed_sample` of network outputs, by compiled code where there is some.
+
+    :param outputs: ``(rows, 2 * act)``, or of every policy, ``(policies, rows, 2 * act)``, with ``chosen``
+    :param noise: standard normal, ``(rows, act)``
+    :param chosen: the policy of each row, ``(rows,)``
+    """
+    if outputs.dtype is th.float32 and outputs.device.type == "cpu" and not th.is_grad_enabled() and load() is not None:
+        return perceptrons.sample_actions(outputs, noise, chosen)
+    if chosen is not None:
+        outputs = outputs[th.as_tensor(chosen, device=outputs.device), th.arange(len(noise), device=outputs.device)]
+    return squashed_sample(*split_parameters(outputs), noise)
 
 
 def squashed_log_prob(mean: th.Tensor, log_std: th.Tensor, actions: th.Tensor) -> th.Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from qmp_sb3.slot_infos import flags
+
 _SHARES = ("success_any", "success_all", "subgoals")
 _MEASURES = ("ep_rew_mean", "ep_len_mean", *_SHARES)
 
@@ -32,13 +34,10 @@ class EpisodeStatistics:
 
     def update(self, infos: list[dict[str, Any]], dones: np.ndarray, tasks: np.ndarray) -> None:
         """Take in one vector step: the slots' infos, ``(slots,)`` dones and tasks."""
-        if len(self._any) != len(infos):
-            self._any = np.zeros(len(infos), dtype=bool)
-        for slot, info in enumerate(infos):
-            if info.get("success", False):
-                self._any[slot] = True
-            if dones[slot]:
-                self._finish(slot, info, self._episodes[tasks[slot]])
+        success = flags(infos, "success")
+        self._any = success if len(self._any) != len(success) else self._any | success
+        for slot in np.flatnonzero(dones).tolist():
+            self._finish(slot, infos[slot], self._episodes[tasks[slot]])
 
     def _finish(self, slot: int, info: dict[str, Any], episodes: dict[str, deque]) -> None:
         if "episode" in info:

@@ -83,8 +83,8 @@ class MixturePolicy(OwnPolicy):
         proposals = Proposals(
             policy,
             policy.encode(self._normalized(observations)),
-            TaskLayout(task_ids, self.model.n_tasks),
-            self.model.temperature,
+            TaskLayout.of(task_ids, self.model.n_tasks),
+            lambda: self.model.temperature,
             self._rng,
             self._generator,
             self.model.num_timesteps,

@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior, Proposals, parse_behavior
+from qmp_sb3.collecting import CollectingAlgorithm
 from qmp_sb3.episode_statistics import EpisodeStatistics
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
@@ -32,7 +33,7 @@ from qmp_sb3.vec_env import as_task_env
 _CONSOLE_KEY = 28  # characters of a key that SB3's console table shows without cutting
 
 
-class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
+class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
     """An SB3 off-policy algorithm whose slots run tasks: it collects with a behavior, stores and logs by task.
 
     A learner derives from it and says how to update (``train``) and what the temperatures are.
@@ -49,6 +50,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
     replay_buffer: MultiTaskReplayBuffer
     action_space: spaces.Box
     streams: RandomStreams
+    matmul_precision: str | None = None
 
     def __init__(
         self,
@@ -91,9 +93,11 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
     # ---- set-up ----
 
     def _setup_process(self) -> None:
-        """Threads and denormals: both decide the speed of small networks on a CPU (docs/benchmarks.md)."""
+        """Threads, denormals and products: all decide the speed of small networks on a CPU (docs/compatibility.md)."""
         if self.num_threads is not None:
             th.set_num_threads(self.num_threads)
+        if self.matmul_precision is not None:
+            th.set_float32_matmul_precision(self.matmul_precision)
         th.set_flush_denormal(True)
 
     def _setup_streams(self) -> None:
@@ -127,7 +131,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
             self.statistics = EpisodeStatistics(self.task_names, self._slots.num_stages, self._stats_window_size)
         if new or not isinstance(self.behavior, Behavior):  # load(behavior=...) puts a sentence here
             self._setup_behavior(self._slots)
-        self._layout = TaskLayout(self._slots.now(), self.n_tasks)
+        self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
 
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
         slots = TaskSlots.of(env)
@@ -155,6 +159,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
 
     def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
         self.replay_buffer = replay_buffer
+        replay_buffer.to(self.device)
         replay_buffer.rng = self.streams.replay
         if self.env is not None:
             replay_buffer.set_slot_tasks(self._layout.tasks)
@@ -165,6 +170,8 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
             spaces_and_size = self.buffer_size, self.observation_space, self.action_space
             settings = self._replay_settings() | self.replay_buffer_kwargs
             self.replay_buffer = self.replay_buffer_class(*spaces_and_size, **settings)
+            if self.verbose >= 1:
+                print(f"Using {self.replay_buffer}")
         self._use_replay_buffer(self.replay_buffer)
 
     def _replay_settings(self) -> dict[str, Any]:
@@ -206,7 +213,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
         self.statistics.restart()
 
     def _read_slots(self) -> None:
-        self._layout = TaskLayout(self._slots.now(), self.n_tasks)
+        self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
         self.replay_buffer.set_slot_tasks(self._layout.tasks)
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
@@ -237,7 +244,7 @@ class MultiTaskOffPolicyAlgorithm(OffPolicyAlgorithm):
             self.policy,
             self.policy.encode(observations),
             self._layout,
-            self.temperature,
+            lambda: self.temperature,
             self.streams.behavior,
             self.streams.acting,
             self.num_timesteps,

@@ -5,34 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior
 from qmp_sb3.hooks import HOOKS, Hook
-from qmp_sb3.multitask_off_policy import MultiTaskOffPolicyAlgorithm
+from qmp_sb3.native.suitability import refusal
+from qmp_sb3.native.update import NativeUpdate
 from qmp_sb3.networks import NETWORKS
 from qmp_sb3.networks.flat_parameters import FlatParameters
-from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, temperature_loss
+from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, actor_loss, bellman_target, critic_loss
 from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
 from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic, MultiTaskPolicy
 from qmp_sb3.replay import ALLOCATIONS, Allocation, Batch, MultiTaskReplayBuffer
 from qmp_sb3.sentences import part
 from qmp_sb3.sharing import SHARING, KeepOwn
 from qmp_sb3.task_slots import TaskSlots
+from qmp_sb3.temperatures import TemperedAlgorithm
+from qmp_sb3.transfer import to_device
+from qmp_sb3.update_records import record_updates
 
 SelfMultiTaskSAC = TypeVar("SelfMultiTaskSAC", bound="MultiTaskSAC")
 
 
-class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
+class MultiTaskSAC(TemperedAlgorithm):
     """Soft actor-critic for N tasks at once; with one task it is SB3's ``SAC``.
 
     Every task has an actor, critics, a temperature and a replay buffer. Replaceable parts say how tasks help each
@@ -85,7 +87,12 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     :param hooks: what happens between updates, e.g. ``["distill(1e5)"]`` (:data:`qmp_sb3.hooks.HOOKS`)
     :param warmup_actions: before ``learning_starts``, act by ``"random"`` actions (SB3) or by the
         ``"policy"`` (the papers)
-    :param num_threads: PyTorch's threads, for the whole process; None leaves them alone
+    :param num_threads: PyTorch's threads, for the whole process, and those that native updates divide the tasks
+        over; None leaves them alone
+    :param backend: who computes the updates: ``"native"``, the compiled library; ``"torch"``; or ``"auto"``, the
+        library where it gives the same as PyTorch. :attr:`backend_note` says why it does not.
+    :param matmul_precision: of PyTorch's float32 products, for the whole process: ``"highest"``, ``"high"`` or
+        ``"medium"`` (bfloat16 where the processor has units for it); None leaves it alone
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MultiTaskPolicy}
@@ -135,6 +142,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         hooks: Sequence[str | Hook] = (),
         warmup_actions: str = "random",
         num_threads: int | None = 1,
+        matmul_precision: str | None = None,
+        backend: str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
         super().__init__(
@@ -165,15 +174,14 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             seed=seed,
             supported_action_spaces=(spaces.Box,),
         )
-        self.ent_coef, self.target_entropy = ent_coef, target_entropy
+        self._set_temperatures(ent_coef, target_entropy, temperatures)
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
+        self.matmul_precision = checks.precision(matmul_precision)
         self.networks = checks.each_of("networks", networks, NETWORKS)
         self._set_parts(replay, sharing, regularizer, hooks)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
-        self.temperatures = checks.one_of("temperatures", temperatures, ("task", "shared"))
-        self.log_ent_coef: th.Tensor | None = None
-        self.ent_coef_optimizer: th.optim.Optimizer | None = None
+        self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
         if _init_setup_model:
             self._setup_model()
 
@@ -204,6 +212,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         )
         assert isinstance(policy, MultiTaskPolicy)
         self.policy = policy.to(self.device)
+        self.policy.use_threads(self.num_threads)
         self.actor, self.critic, self.critic_target = (
             self.policy.actor,
             self.policy.critic,
@@ -216,6 +225,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             self.regularizer.bind(self.n_tasks)
         for hook in self.hooks:
             hook.bind(self)
+        self._native = NativeUpdate()
+        self._native.takes(self)  # or says now that backend="native" cannot be had
 
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
         slots = super()._checked_slots(env)
@@ -232,30 +243,20 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         super()._use_replay_buffer(replay_buffer)
         replay_buffer.allocation = self.replay
 
-    def _setup_temperature(self) -> None:
-        """One temperature per task, or one for all: log alpha is learned, or alpha is given."""
-        if self.target_entropy == "auto":
-            self.target_entropy = -float(get_action_dim(self.action_space))
-        self.target_entropy = float(self.target_entropy)
-        count = 1 if self.temperatures == "shared" else self.n_tasks
-        initial, learned = checks.temperatures(self.ent_coef, count)
-        values = th.tensor(initial, device=self.device)
-        if learned:
-            self.log_ent_coef = values.log().requires_grad_(True)
-            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
-        else:
-            self.ent_coef_tensor = values
-
-    @property
-    def temperature(self) -> th.Tensor:
-        """alpha of each task, ``(tasks,)``."""
-        values = self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
-        return values.expand(self.n_tasks)
-
     # ---- learning ----
 
+    @property
+    def backend_note(self) -> str | None:
+        """Why PyTorch computes the updates; None if the compiled library does."""
+        return "backend='torch'" if self.backend == "torch" else refusal(self, MultiTaskSAC)
+
+    @property
+    def update_backend(self) -> str:
+        """Who computes the updates, ``"native"`` or ``"torch"``."""
+        return "native" if self.backend_note is None else "torch"
+
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Joint updates of all tasks: temperatures, critics, actors, target critics, as in SB3's SAC."""
+        """Joint updates of all tasks, at the learning rate of now, their record, and what hooks do after them."""
         self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         if self.ent_coef_optimizer is not None:
@@ -265,20 +266,30 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         if self.replay_buffer.size() == 0:
             return  # no sum of n_steps rewards is complete yet
 
-        losses = th.zeros(3, self.n_tasks, device=self.device)  # temperature, critic, actor
-        temperature = th.zeros(self.n_tasks, device=self.device)
+        if self._native.takes(self):
+            sums = self._native.steps(self, gradient_steps, batch_size)
+        else:
+            sums = self.steps(gradient_steps, batch_size)
+        self._n_updates += gradient_steps
+        record_updates(self, sums / gradient_steps)
+        for hook in self.hooks:
+            hook.after_updates(self)
+
+    def steps(self, gradient_steps: int, batch_size: int) -> th.Tensor:
+        """Gradient steps: temperatures, critics, actors, target critics, as in SB3's SAC.
+
+        :return: temperature, critic and actor loss and alpha of each task, summed over the steps, ``(4, tasks)``
+        """
+        sums = th.zeros(4, self.n_tasks, device=self.device)
         for gradient_step in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             batch = self.sharing(batch, self.replay_buffer, self.policy, self._vec_normalize_env)
-            noise = th.randn(2, *batch.actions.shape, generator=self.streams.updates).to(self.device)
-            temperature += self.temperature
-            losses += self.update(batch, noise)
+            noise = to_device(th.randn(2, *batch.actions.shape, generator=self.streams.updates), self.device)
+            sums[3] += self.temperature
+            sums[:3] += self.update(batch, noise)
             if gradient_step % self.target_update_interval == 0:
                 self.critic_target.flat.polyak_(self.critic.flat, self.tau)
-        self._n_updates += gradient_steps
-        self._record_updates(losses / gradient_steps, temperature / gradient_steps)
-        for hook in self.hooks:
-            hook.after_updates(self)
+        return sums
 
     def update(self, batch: Batch, noise: th.Tensor) -> th.Tensor:
         """One gradient step of every temperature, critic and actor.
@@ -296,16 +307,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             target = bellman_target(batch.rewards, discounts, next_values, next_log_prob, temperature)
         actions, log_prob = self.actor.action_log_prob(batch.observations, noise[0])
 
-        loss_temperature = th.zeros_like(temperature)
-        if self.log_ent_coef is not None and self.ent_coef_optimizer is not None:
-            assert isinstance(self.target_entropy, float)
-            loss_temperature = temperature_loss(self.log_ent_coef, log_prob, self.target_entropy, weights)
-            self.ent_coef_optimizer.zero_grad()
-            # A temperature of all tasks belongs to one learner, whose loss is the mean over all transitions.
-            learners = "mean" if self.temperatures == "shared" else "sum"
-            shares = TASK_WEIGHTS[learners](counts, temperature)
-            (shares * loss_temperature).sum().backward()
-            self.ent_coef_optimizer.step()
+        loss_temperature = self._learn_temperatures(log_prob, counts, weights)
 
         loss_critic = critic_loss(self.critic(batch.observation_actions), target, weights)
         self._set_gradient(self.critic.flat, loss_critic, importance)
@@ -323,21 +325,6 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     def _set_gradient(self, flat: FlatParameters, losses: th.Tensor, importance: th.Tensor) -> None:
         GRADIENTS[self.gradients](flat, losses, importance, self.streams.objective)
 
-    def _record_updates(self, losses: th.Tensor, temperature: th.Tensor) -> None:
-        by_measure = dict(zip(("ent_coef_loss", "critic_loss", "actor_loss"), losses.cpu().numpy(), strict=True))
-        if self.log_ent_coef is None:
-            del by_measure["ent_coef_loss"]
-        by_measure["ent_coef"] = temperature.cpu().numpy()
-        kept = self.sharing.kept()
-        if kept is not None:
-            by_measure["shared_data"] = kept
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        learning = np.flatnonzero(self.replay_buffer.sizes)  # tasks that have data
-        for measure, by_task in by_measure.items():
-            self.logger.record(f"train/{measure}", float(by_task[learning].mean()))
-            for task in learning if self.n_tasks > 1 else ():
-                self.logger.record(f"train/{self.task_names[task]}/{measure}", float(by_task[task]), exclude="stdout")
-
     def learn(
         self: SelfMultiTaskSAC,
         total_timesteps: int,
@@ -354,7 +341,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     # ---- saving ----
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic", "critic_target"]
+        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_native"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]

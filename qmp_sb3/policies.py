@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim, get_flattened_obs_dim, preprocess_obs
+from stable_baselines3.common.preprocessing import get_action_dim, get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from qmp_sb3.distributions import split_parameters, squashed_sample, squashed_sample_log_prob
+from qmp_sb3.distributions import sample_actions, split_parameters, squashed_sample_log_prob
+from qmp_sb3.encoding import encode_observations
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.networks import NETWORKS, TaskModule
 from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
+from qmp_sb3.networks.independent import IndependentMLP
 
 DEFAULT_NET_ARCH = (256, 256)
-
-
-def encode_observations(observations: np.ndarray | th.Tensor, space: spaces.Space) -> th.Tensor:
-    """Raw observations ``(rows, *shape)`` to network inputs ``(rows, features)``: flat, discrete ones one-hot."""
-    tensor = th.as_tensor(observations)
-    if isinstance(space, spaces.Box):
-        encoded = preprocess_obs(tensor, space) if tensor.dtype == th.uint8 else tensor.float()
-    else:
-        encoded = preprocess_obs(tensor.reshape(len(tensor), *(space.shape or ())), space)
-    assert isinstance(encoded, th.Tensor)
-    return encoded.flatten(1)
+_READY = (np.dtype(np.float32), th.float32)  # rows of these types are inputs as they are
 
 
 class _TaskPolicy(BasePolicy):
@@ -121,11 +113,11 @@ class MultiTaskActor(_TaskPolicy):
         deterministic: bool = False,
     ) -> th.Tensor:
         """Actions in [-1, 1], ``(rows, act)``, of each row's own task for features ``(rows, features)``."""
-        blocks = self.forward(layout.to_tasks(features), layout.present)
-        mean, log_std = (layout.to_rows(block) for block in blocks)
+        outputs = self.network.by_row(features, layout)[0]
         if deterministic:
-            return th.tanh(mean)
-        return squashed_sample(mean, log_std, th.randn_like(mean) if noise is None else noise)
+            return th.tanh(split_parameters(outputs)[0])
+        shape = len(features), self.network.n_out // 2
+        return sample_actions(outputs, th.randn(shape, device=features.device) if noise is None else noise)
 
     def only_task(self, rows: int) -> np.ndarray:
         """Task 0 for each row, ``(rows,)``.
@@ -177,6 +169,14 @@ class MultiTaskCritic(_TaskPolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         raise TypeError("a critic does not act: call predict() on the policy or the actor")
+
+
+class ActingNetworks(NamedTuple):
+    """What choosing an action asks, and where it is."""
+
+    actor: TaskModule
+    critic: TaskModule
+    parameters: FlatParameters
 
 
 class MultiTaskPolicy(BasePolicy):
@@ -254,6 +254,8 @@ class MultiTaskPolicy(BasePolicy):
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False)
         self.critic_target.set_training_mode(False)
+        #: kept apart: to look up a module's module takes PyTorch as long as a small layer does
+        self.acting = ActingNetworks(self.actor.network, self.critic.network, self.actor.flat)
         for module in (self.actor, self.critic):
             module.optimizer = make_optimizer(self.optimizer_class, module.flat, lr_schedule(1), self.optimizer_kwargs)
 
@@ -274,7 +276,16 @@ class MultiTaskPolicy(BasePolicy):
 
     def encode(self, observations: np.ndarray | th.Tensor) -> th.Tensor:
         """Observations ``(rows, *shape)`` to network inputs ``(rows, features)`` on the policy's device."""
-        return encode_observations(observations, self.observation_space).to(self.actor.flat.flat.device)
+        device = self.acting.parameters.flat.device
+        if observations.ndim == 2 and observations.dtype in _READY and device.type == "cpu":
+            return th.as_tensor(observations)
+        return encode_observations(observations, self.observation_space).to(device)
+
+    def use_threads(self, threads: int | None) -> None:
+        """How many threads the compiled networks of acting divide the tasks over; None for PyTorch's number."""
+        for module in self.modules():
+            if isinstance(module, IndependentMLP):
+                module.use_threads(threads)
 
     def predict(
         self,
@@ -309,7 +320,7 @@ class MultiTaskPolicy(BasePolicy):
             if not deterministic:
                 shape = (len(rows), get_action_dim(self.action_space))
                 noise = th.randn(shape, generator=generator).to(self.device)
-            layout = TaskLayout(tasks, self.n_tasks)
+            layout = TaskLayout.of(tasks, self.n_tasks)
             scaled = self.actor.act(features, layout, noise, deterministic)
         actions = self.unscale_action(scaled.cpu().numpy().reshape(-1, *self.action_space.shape))
         actions = np.clip(actions, self.action_space.low, self.action_space.high)
@@ -327,8 +338,9 @@ class MultiTaskPolicy(BasePolicy):
         return self._predict(observation, deterministic)
 
     def set_training_mode(self, mode: bool) -> None:
-        self.actor.set_training_mode(mode)
-        self.critic.set_training_mode(mode)
+        for module in (self.actor, self.critic):
+            if module.training != mode:  # visiting every layer takes longer than choosing an action
+                module.set_training_mode(mode)
         self.training = mode
 
 

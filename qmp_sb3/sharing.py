@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from qmp_envs.task_set import TaskSet
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import Batch, MultiTaskReplayBuffer
+from qmp_sb3.transfer import to_device
 
 
 class KeepOwn:
@@ -49,6 +50,9 @@ class KeepOwn:
         return None
 
 
+_NOTHING = th.zeros(0)
+
+
 class _DataSharing(KeepOwn, ABC):
     """Each update, every other task offers ``batch // (tasks - 1)`` transitions, at least one, to task i, which takes
     those that its first critic values above the k-quantile of its own batch, and rewards them itself.
@@ -62,7 +66,7 @@ class _DataSharing(KeepOwn, ABC):
             hint = f"; {quantile:g} percent are {name}({quantile / 100:g})" if 1.0 < quantile <= 100.0 else ""
             raise ValueError(f"{name}({quantile}): the quantile is a fraction in [0, 1]{hint}")
         self.quantile = float(quantile)
-        self._taken = self._offered = np.zeros(0)
+        self._taken, self._offered = _NOTHING, 0
 
     def bind(self, task_set: TaskSet | None, n_steps: int) -> None:
         if n_steps > 1:
@@ -81,10 +85,10 @@ class _DataSharing(KeepOwn, ABC):
         each = max(1, size // (tasks - 1))
         receivers = np.arange(tasks)
         donors = np.array([np.delete(receivers, task) for task in receivers])  # (tasks, tasks - 1)
-        drawn = replay.draw(donors.reshape(-1), each).reshape(tasks, -1)
-        offered = replay.gather(drawn, env)
+        drawn = replay.draw(donors.reshape(-1), each)
+        offered = replay.gather(drawn.reshape(tasks, -1), env)
         there = np.repeat(replay.sizes[donors] > 0, each, axis=1)  # (tasks, offered)
-        take = th.from_numpy(there).to(batch.rows.device)
+        take = to_device(there, batch.rows.device)
         if self.quantile > 0.0:
             with th.no_grad():
                 own = policy.critic(batch.observation_actions, critics=1)[0].sort(dim=1).values  # (tasks, batch)
@@ -93,19 +97,18 @@ class _DataSharing(KeepOwn, ABC):
             if rank > 0:
                 take &= values > own[:, rank - 1 : rank]
         offered.rewards.copy_(self.rewards(offered, receivers))
-        self._count(take.sum(dim=1).cpu().numpy(), drawn.shape[1])
+        self._count(take.sum(dim=1), take.shape[1])
         return _joined(batch, offered, take)
 
-    def _count(self, taken: np.ndarray, offered: int) -> None:
-        if len(self._taken) != len(taken):
-            self._taken, self._offered = np.zeros(len(taken)), np.zeros(len(taken))
-        self._taken, self._offered = self._taken + taken, self._offered + offered
+    def _count(self, taken: th.Tensor, offered: int) -> None:
+        self._taken = taken if self._offered == 0 else self._taken + taken
+        self._offered += offered
 
     def kept(self) -> np.ndarray | None:
-        if not self._offered.any():
+        if self._offered == 0:
             return None
-        share = self._taken / self._offered
-        self._taken, self._offered = np.zeros_like(self._taken), np.zeros_like(self._offered)
+        share = self._taken.cpu().numpy() / self._offered
+        self._taken, self._offered = _NOTHING, 0
         return share
 
 
@@ -122,7 +125,6 @@ def _joined(batch: Batch, offered: Batch, take: th.Tensor) -> Batch:
         continuations=th.cat([batch.continuations, offered.continuations], dim=1),
         weights=weights,
         counts=counts.sum(dim=1),
-        columns={},
     )
 
 
@@ -180,7 +182,7 @@ class CDS(_DataSharing):
         return self._columns
 
     def rewards(self, offered: Batch, receivers: np.ndarray) -> th.Tensor:
-        flat = {name: column.reshape(-1, *column.shape[2:]) for name, column in offered.columns.items()}
+        flat = {name: column.reshape(-1, *column.shape[2:]) for name, column in offered.columns().items()}
         tasks = np.repeat(receivers, offered.rewards.shape[1])
         assert self._task_set is not None
         rewards = self._task_set.reward({name: column.astype(np.float64) for name, column in flat.items()}, tasks)

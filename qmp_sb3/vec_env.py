@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 import qmp_envs
+from qmp_sb3.slot_infos import SlotInfos, by_slot
 
 
 class MultiTaskVecEnv(VecEnv):
@@ -70,7 +71,7 @@ class MultiTaskVecEnv(VecEnv):
         if any(other != options for other in self._options):
             raise ValueError("a MultiTaskVecEnv takes the same reset options for all slots")
         observations, infos = self.envs.reset(seed=seeds, options=options or None)  # type: ignore[arg-type]
-        self.reset_infos = _by_slot(infos, self.num_envs)
+        self.reset_infos = by_slot(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0.0, 0
@@ -85,7 +86,13 @@ class MultiTaskVecEnv(VecEnv):
         dones = terminated | truncated
         self._returns += rewards
         self._lengths += 1
-        infos = _by_slot(vector_infos, self.num_envs)
+        infos = SlotInfos(vector_infos, self.num_envs)
+        if np.count_nonzero(dones):
+            self._end_episodes(infos, dones, terminated)
+        return observations, rewards.astype(np.float32), dones, infos
+
+    def _end_episodes(self, infos: list[dict[str, Any]], dones: np.ndarray, terminated: np.ndarray) -> None:
+        """What SB3 expects in the infos of slots whose episodes ended, ``(slots,)`` masks."""
         for slot in np.flatnonzero(dones):
             self.reset_infos[slot] = infos[slot]
             final_observation, final_info = (
@@ -93,14 +100,13 @@ class MultiTaskVecEnv(VecEnv):
                 self.reset_infos[slot].pop("final_info"),
             )
             infos[slot] = dict(final_info, terminal_observation=final_observation)
-            infos[slot]["TimeLimit.truncated"] = bool(truncated[slot] and not terminated[slot])
+            infos[slot]["TimeLimit.truncated"] = not bool(terminated[slot])
             infos[slot]["episode"] = {
                 "r": round(float(self._returns[slot]), 6),
                 "l": int(self._lengths[slot]),
                 "t": round(time.time() - self._start_time, 6),
             }
         self._returns[dones], self._lengths[dones] = 0.0, 0
-        return observations, rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
         self.envs.close()
@@ -254,22 +260,6 @@ def _attribute(envs: VectorEnv, name: str, default: Any) -> Any:
         first = inner.envs[0]
         return first.get_wrapper_attr(name) if first.has_wrapper_attr(name) else default
     return getattr(inner, name, default)
-
-
-def _by_slot(infos: dict[str, Any], slots: int) -> list[dict[str, Any]]:
-    """Gymnasium's dictionary of arrays with ``_key`` masks to one dictionary per slot."""
-    separate: list[dict[str, Any]] = [{} for _ in range(slots)]
-    for key, values in infos.items():
-        if key.startswith("_") and key[1:] in infos:
-            continue
-        mask = infos.get(f"_{key}")
-        if isinstance(values, dict):
-            values = _by_slot(values, slots)
-        elif isinstance(values, np.ndarray) and values.dtype != object and values.ndim == 1:
-            values = values.tolist()
-        for slot in range(slots) if mask is None else np.flatnonzero(mask):
-            separate[slot][key] = values[slot]
-    return separate
 
 
 def as_task_env(env: Any) -> Any:

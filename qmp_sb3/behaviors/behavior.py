@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch as th
 
 if TYPE_CHECKING:
     from qmp_envs.task_set import TaskSet
@@ -51,13 +50,11 @@ class Behavior(ABC):
     def choose(self, proposals: Proposals) -> np.ndarray:
         """Index of the candidate that acts in each slot, ``(slots,)``."""
 
-    @th.no_grad()
     def __call__(self, proposals: Proposals) -> np.ndarray:
-        """:meth:`choose`, counted."""
+        """:meth:`choose`, counted; without gradients (``torch.no_grad``), of which choosing needs none."""
         proposals.fixed = self.fixed_policies()
         chosen = self.choose(proposals)
-        pairs = np.bincount(proposals.tasks * self.counts.shape[1] + chosen, minlength=self.counts.size)
-        self.counts += pairs.reshape(self.counts.shape)
+        np.add.at(self.counts, (proposals.tasks, chosen), 1)
         return chosen
 
     def mixture(self) -> np.ndarray:

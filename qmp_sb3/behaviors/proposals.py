@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch as th
 
 from qmp_sb3.behaviors.fixed import FixedGaussian
-from qmp_sb3.distributions import split_parameters, squashed_sample, squashed_sample_log_prob
+from qmp_sb3.distributions import sample_actions, split_parameters, squashed_sample_log_prob
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
 
@@ -23,7 +24,7 @@ class Proposals:
     :param policy: actors and critics of all tasks
     :param features: encoded observations, ``(slots, features)``
     :param layout: the task of each slot
-    :param temperature: alpha of each task, ``(tasks,)``
+    :param temperature: gives alpha of each task, ``(tasks,)``, to behaviors that ask for it
     :param rng: source of the behavior's own choices
     :param generator: source of the action noise
     :param num_timesteps: environment steps so far, all tasks together
@@ -32,7 +33,7 @@ class Proposals:
     policy: MultiTaskPolicy
     features: th.Tensor
     layout: TaskLayout
-    temperature: th.Tensor
+    temperature: Callable[[], th.Tensor]
     rng: np.random.Generator
     generator: th.Generator
     num_timesteps: int = 0
@@ -53,19 +54,22 @@ class Proposals:
 
     @property
     def _act_dim(self) -> int:
-        return self.policy.actor.network.n_out // 2
+        return self.policy.acting.actor.n_out // 2
 
     @cached_property
-    def _outputs(self) -> th.Tensor:
-        """What every trained policy's network says, mean and log-std, ``(tasks, slots, 2 * act)``."""
-        return self.policy.actor.network.every(self.features)[0]
+    def _policies(self) -> tuple[th.Tensor, th.Tensor]:
+        """What every trained policy's network says, mean and log-std, ``(tasks, slots, 2 * act)``, and its mean action
+        ``(slots, tasks, act)``.
+        """
+        return self.policy.acting.actor.every_policy(self.features)
 
     def _noise(self, *shape: int) -> th.Tensor:
-        return th.randn((*shape, self._act_dim), generator=self.generator).to(self.features.device)
+        noise = th.randn((*shape, self._act_dim), generator=self.generator)
+        return noise if self.features.device.type == "cpu" else noise.to(self.features.device)
 
     def mean_actions(self) -> th.Tensor:
         """mu_j(s) of every candidate, ``(slots, candidates, act)``."""
-        means = th.tanh(self._outputs[..., : self._act_dim]).transpose(0, 1)
+        means = self._policies[1]
         if not self.fixed:
             return means
         fixed = th.stack([policy.mean_action(self.features) for policy in self.fixed], dim=1)
@@ -73,7 +77,7 @@ class Proposals:
 
     def sampled_actions(self, samples: int) -> tuple[th.Tensor, th.Tensor]:
         """a ~ pi_j(.|s) ``(samples, slots, candidates, act)`` and log pi_j(a|s) ``(samples, slots, candidates)``."""
-        mean, log_std = split_parameters(self._outputs.transpose(0, 1))
+        mean, log_std = split_parameters(self._policies[0].transpose(0, 1))
         noise = self._noise(samples, len(self.features), self.n_tasks)
         actions, log_prob = squashed_sample_log_prob(mean, log_std, noise)
         for policy in self.fixed:
@@ -89,12 +93,7 @@ class Proposals:
         :param critics: how many critics to ask, from the first; None for all
         :return: ``(critics, slots, candidates)``
         """
-        slots, candidates, _ = actions.shape
-        states = self.features[:, None].expand(slots, candidates, -1)
-        blocks = self.layout.to_tasks(th.cat([states, actions], dim=-1))  # (tasks, rows, candidates, features + act)
-        values = self.policy.critic(blocks.flatten(1, 2), self.layout.present, critics)
-        values = values.view(len(values), *blocks.shape[:3]).permute(1, 2, 0, 3)
-        return self.layout.to_rows(values).transpose(0, 1)
+        return self.policy.acting.critic.candidates(self.features, actions, self.layout, critics)[..., 0]
 
     def act(self, chosen: np.ndarray, deterministic: bool = False) -> th.Tensor:
         """One action of each slot's chosen candidate, in [-1, 1].
@@ -106,14 +105,14 @@ class Proposals:
         noise = self._noise(len(chosen))
         if deterministic:
             noise.zero_()
-        trained = np.where(chosen < self.n_tasks, chosen, self.tasks)
-        if "_outputs" in self.__dict__:
-            rows = th.from_numpy(trained * len(trained) + np.arange(len(trained))).to(noise.device)
-            outputs = self._outputs.flatten(0, 1).index_select(0, rows)
-            actions = squashed_sample(*split_parameters(outputs), noise)
+        trained = np.where(chosen < self.n_tasks, chosen, self.tasks) if self.fixed else chosen
+        if "_policies" in self.__dict__:
+            actions = sample_actions(self._policies[0], noise, trained)
         else:
-            layout = self.layout if np.array_equal(trained, self.tasks) else TaskLayout(trained, self.n_tasks)
+            layout = self.layout if trained is self.tasks else TaskLayout.of(trained, self.n_tasks)
             actions = self.policy.actor.act(self.features, layout, noise)
+        if not self.fixed:
+            return actions
         for slot in np.flatnonzero(chosen >= self.n_tasks):
             actions[slot] = self.fixed[chosen[slot] - self.n_tasks].sample(noise[slot])
         return actions

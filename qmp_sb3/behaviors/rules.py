@@ -43,7 +43,7 @@ class Argmax(Behavior):
     def choose(self, proposals: Proposals) -> np.ndarray:
         if proposals.candidates == 1:
             return proposals.tasks
-        return self.score(proposals).cpu().numpy().argmax(axis=1)
+        return self.score(proposals).numpy(force=True).argmax(axis=1)
 
 
 class Softmax(Behavior):
@@ -65,7 +65,7 @@ class Softmax(Behavior):
 
     def choose(self, proposals: Proposals) -> np.ndarray:
         probabilities = th.softmax(self.score(proposals).double() / self.temperature, dim=1)
-        return categorical(probabilities.cpu().numpy(), proposals.rng)
+        return categorical(probabilities.numpy(force=True), proposals.rng)
 
 
 def identity_table(n_tasks: int, task_set: TaskSet | None = None) -> np.ndarray:

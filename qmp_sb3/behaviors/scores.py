@@ -49,7 +49,7 @@ class QScore:
         flat = actions.transpose(0, 1).flatten(1, 2)  # (slots, samples * candidates, act)
         values = self._values(proposals, flat).view(slots, count, candidates)
         if self.entropy:
-            alpha = proposals.temperature[proposals.layout.tasks_tensor.to(values.device)]
+            alpha = proposals.temperature()[proposals.layout.tasks_tensor.to(values.device)]
             values = values - alpha[:, None, None] * log_prob.transpose(0, 1)
         return values.mean(dim=1)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch as th
+from torch import nn
 
 from qmp_sb3.distributions import split_parameters, squashed_log_prob
 from qmp_sb3.hooks.hook import Hook
@@ -38,6 +39,14 @@ class Distill(Hook):
     def __repr__(self) -> str:
         return f"distill({self.steps}, {self.updates})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The central policy goes to the CPU, so that a model can be loaded where there is no GPU."""
+        state = dict(self.__dict__)
+        if self._center is not None and self._optimizer is not None:
+            state["_center"], state["_optimizer"] = deepcopy((self._center, self._optimizer))
+            _move(state["_center"], state["_optimizer"], th.device("cpu"))
+        return state
+
     def bind(self, model: MultiTaskSAC) -> None:
         if not isinstance(model.actor.network, IndependentMLP):
             raise ValueError(
@@ -57,7 +66,7 @@ class Distill(Hook):
     def distill(self, model: MultiTaskSAC) -> None:
         """Fit the central policy and copy it into all others."""
         assert self._center is not None and self._optimizer is not None
-        self._center.to(model.device)
+        _move(self._center, self._optimizer, model.device)
         each = max(1, model.batch_size // model.n_tasks)
         for _ in range(self.updates):
             batch = model.replay_buffer.sample(each, env=model._vec_normalize_env)
@@ -73,3 +82,9 @@ class Distill(Hook):
         with th.no_grad():
             for own, center in zip(network.parameters(), self._center.parameters(), strict=True):
                 own.copy_(center.expand_as(own))
+
+
+def _move(network: nn.Module, optimizer: th.optim.Optimizer, device: th.device) -> None:
+    """A network keeps its parameters when it goes to another device, and so must what the optimizer knows of them."""
+    network.to(device)
+    optimizer.load_state_dict(optimizer.state_dict())

@@ -31,15 +31,18 @@ class DecafMixture(TaskModule):
         super().__init__(n_in, n_out, n_tasks, copies)
         self.values = IndependentMLP(n_in, n_out, n_tasks, hidden, copies, **settings)
         self.mixers = IndependentMLP(n_in, n_tasks, n_tasks, hidden, copies, **settings)
+        self.same_task: th.Tensor
+        self.register_buffer("same_task", th.eye(n_tasks, dtype=th.bool), persistent=False)  # (tasks, tasks)
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         weights = self.mixers(inputs, tasks, copies).softmax(dim=-1)  # (copies, tasks, batch, tasks)
-        own = self.values(inputs, tasks, copies)  # (copies, tasks, batch, out)
-        every = self.values.every_constant(inputs.flatten(0, 1), len(own))
-        every = every.view(len(own), self.n_tasks, *inputs.shape[:2], self.n_out).permute(0, 2, 3, 1, 4)
-        rows = th.arange(self.n_tasks) if tasks is None else tasks
-        is_own = (rows[:, None] == th.arange(self.n_tasks)).to(own.device)[:, None, :, None]  # (tasks, 1, tasks, 1)
-        return (weights[..., None] * th.where(is_own, own[..., None, :], every)).sum(dim=-2)
+        every = self.values.every_constant(inputs.flatten(0, 1), len(weights))
+        every = every.view(len(weights), self.n_tasks, *inputs.shape[:2], self.n_out).permute(0, 2, 3, 1, 4)
+        if th.is_grad_enabled() and next(self.values.parameters()).requires_grad:
+            own = self.values(inputs, tasks, copies)  # (copies, tasks, batch, out)
+            is_own = self.same_task if tasks is None else self.same_task[tasks.to(self.same_task.device)]
+            every = th.where(is_own[:, None, :, None], own[..., None, :], every)
+        return (weights[..., None] * every).sum(dim=-2)
 
     def every(self, inputs: th.Tensor) -> th.Tensor:
         return self.forward(inputs.expand(self.n_tasks, *inputs.shape))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
 import torch as th
 from torch import nn
 
+from qmp_sb3.networks.stacked_linear import GradientPlace
+from qmp_sb3.networks.task_gradients import TaskGradients
+
 
 class FlatParameters:
     """Keeps the parameters of a module in one contiguous tensor; the module's own become views of it.
 
     Whatever writes to the module's parameters in place (``load_state_dict``, an optimizer) writes to the flat tensor,
-    and the reverse. Every parameter also knows where its gradient belongs (``parameter.gradient_place``, a view of the
-    flat gradient), so that a layer may write it there itself, and on a CPU its memory as a NumPy array
-    (``parameter.array``).
+    and the reverse. Every parameter also knows where its gradient belongs (``parameter.gradient_place``), so that a
+    layer may write it there itself, and on a CPU its memory as a NumPy array (``parameter.array``).
 
     :param module: the module whose parameters are gathered
     :param copies: independent copies in it, the leading axis of every parameter
@@ -32,11 +34,10 @@ class FlatParameters:
         """Lay the parameters out anew: after the module has moved to another device or type."""
         data = th.cat([parameter.data.flatten() for parameter in self.parameters])
         self.flat.data, self._gradient = data, th.zeros_like(data)
-        self._gradient_views = self._segments(self._gradient)
-        views = zip(self.parameters, self._segments(data), self._gradient_views, strict=True)
-        for parameter, view, gradient_view in views:
+        self._places = [GradientPlace(view) for view in self._segments(self._gradient)]
+        for parameter, view, place in zip(self.parameters, self._segments(data), self._places, strict=True):
             parameter.data = view
-            parameter.gradient_place = gradient_view  # type: ignore[attr-defined]
+            parameter.gradient_place = place  # type: ignore[attr-defined]
             parameter.array = view.numpy() if view.device.type == "cpu" else None  # type: ignore[attr-defined]
 
     def _segments(self, flat: th.Tensor) -> list[th.Tensor]:
@@ -45,27 +46,54 @@ class FlatParameters:
 
     def backward(self, loss: th.Tensor) -> None:
         """Set the flat tensor's gradient, and the parameters', which are views of it, to that of ``loss``."""
-        gradients = th.autograd.grad(loss, self.parameters)
-        self.flat.grad = self._gradient
-        for parameter, view, gradient in zip(self.parameters, self._gradient_views, gradients, strict=True):
-            if gradient.data_ptr() != view.data_ptr():
-                view.copy_(gradient)
-            parameter.grad = view
-            parameter.gradient_place = view  # type: ignore[attr-defined]
+        self._set(th.autograd.grad(loss, self.parameters))
 
-    def gradient_of(self, loss: th.Tensor) -> th.Tensor:
-        """A copy of the gradient of one of several losses of the same pass, ``(copies, parameters of a copy)``."""
-        gradients = th.autograd.grad(loss, self.parameters, retain_graph=True)
-        return th.cat([gradient.reshape(self.copies, -1) for gradient in gradients], dim=1)
-
-    def set_gradient(self, gradient: th.Tensor) -> None:
-        """Set the gradient to one in the form of :meth:`gradient_of`."""
+    def _set(self, gradients: Iterable[th.Tensor]) -> None:
         self.flat.grad = self._gradient
-        pieces = gradient.split([parameter.numel() // self.copies for parameter in self.parameters], dim=1)
-        for parameter, view, piece in zip(self.parameters, self._gradient_views, pieces, strict=True):
-            view.copy_(piece.reshape(view.shape))
-            parameter.grad = view
-            parameter.gradient_place = view  # type: ignore[attr-defined]
+        for parameter, place, gradient in zip(self.parameters, self._places, gradients, strict=True):
+            if gradient.data_ptr() != place.view.data_ptr():
+                place.view.copy_(gradient.reshape(place.view.shape))
+            parameter.grad = place.view
+            parameter.gradient_place = place  # type: ignore[attr-defined]
+
+    def by_task(self, losses: th.Tensor) -> list[TaskGradients]:
+        """The gradient of each of several losses of one pass with respect to each parameter.
+
+        One backward pass serves all tasks, if every parameter is used once and by
+        :func:`~qmp_sb3.networks.stacked_linear.stacked_linear`; else there is one for each.
+
+        :param losses: ``(tasks,)``, each of its own rows of the batch alone
+        """
+        tasks = len(losses)
+        shared = [len(parameter) == self.copies and tasks > 1 for parameter in self.parameters]
+        for place, is_shared in zip(self._places, shared, strict=True):
+            if is_shared:
+                place.by_task = place.view.new_empty(self.copies * tasks, *place.view.shape[1:])
+        written = [place.view if place.by_task is None else place.by_task for place in self._places]
+        total = th.autograd.grad(losses.sum(), self.parameters, retain_graph=True)
+        for place in self._places:
+            place.by_task = None
+        if any(one.data_ptr() != place.view.data_ptr() for one, place in zip(total, self._places, strict=True)):
+            return self._one_by_one(losses)
+        return [
+            TaskGradients(values.view(self.copies, tasks, -1), own=not is_shared)
+            for values, is_shared in zip(written, shared, strict=True)
+        ]
+
+    def _one_by_one(self, losses: th.Tensor) -> list[TaskGradients]:
+        # Copies, because every pass may write to the same places.
+        by_task = [
+            [gradient.clone() for gradient in th.autograd.grad(loss, self.parameters, retain_graph=True)]
+            for loss in losses
+        ]
+        return [
+            TaskGradients(th.stack(gradients).view(len(losses), self.copies, -1).transpose(0, 1), own=False)
+            for gradients in zip(*by_task, strict=True)
+        ]
+
+    def set_combined(self, gradients: list[TaskGradients], shares: th.Tensor) -> None:
+        """Set the gradient to sum_k a_k g_k, with a ``(copies, tasks)`` and g as :meth:`by_task` gives it."""
+        self._set([one.combined(shares) for one in gradients])
 
     @contextmanager
     def constant(self) -> Iterator[None]:

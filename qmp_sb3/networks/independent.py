@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch as th
 from torch import nn
 
+from qmp_sb3.layout import TaskLayout
+from qmp_sb3.native.perceptrons import NativePerceptrons
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.networks.stacked_linear import stacked_linear
 from qmp_sb3.networks.task_module import TaskModule
@@ -76,6 +79,8 @@ class IndependentMLP(TaskModule):
                 initialize(weight[network], bias[network], generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(bias))
+        self._threads: int | None = None
+        self._bound: tuple[np.ndarray, NativePerceptrons | None] | None = None
         # A plain list: looking parameters up in a ParameterList takes longer than a small layer does.
         self._layers = list(zip(self.weights, self.biases, strict=True))
 
@@ -85,14 +90,17 @@ class IndependentMLP(TaskModule):
 
     def stacked(self, hidden: th.Tensor, tasks: th.Tensor | None, copies: int) -> th.Tensor:
         """As :meth:`forward`, with inputs ``(copies * tasks, batch, n_in)`` of each network's own."""
+        outputs = self._forward(hidden, tasks, copies, 0)
+        return outputs.view(copies, -1, *outputs.shape[1:])
+
+    def _forward(self, hidden: th.Tensor, tasks: th.Tensor | None, copies: int, first: int) -> th.Tensor:
+        """The layers from ``first`` on, by NumPy or PyTorch, whichever is the faster one."""
         activation = NUMPY_ACTIVATIONS.get(type(self.activation))
         if activation and tasks is None and hidden.shape[1] <= FEW_ROWS and not th.is_grad_enabled() and self._on_cpu:
             networks = copies * self.n_tasks
-            arrays = [(weight.array[:networks], bias.array[:networks]) for weight, bias in self._layers]
-            outputs = th.from_numpy(_forward_numpy(hidden.numpy(), arrays, activation))
-        else:
-            outputs = self._forward_torch(hidden, self._selected(tasks, copies))
-        return outputs.view(copies, -1, *outputs.shape[1:])
+            arrays = [(weight.array[:networks], bias.array[:networks]) for weight, bias in self._layers[first:]]
+            return th.from_numpy(_forward_numpy(hidden.numpy(), arrays, activation))
+        return self._forward_torch(hidden, self._selected(tasks, copies)[first:])
 
     @property
     def _on_cpu(self) -> bool:
@@ -110,7 +118,58 @@ class IndependentMLP(TaskModule):
         return stacked_linear(hidden, *layers[-1])
 
     def every(self, inputs: th.Tensor) -> th.Tensor:
+        native = self._compiled()
+        if native is not None:
+            return native.every(inputs)
         return self.forward(inputs.expand(self.n_tasks, *inputs.shape))
+
+    def every_policy(self, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        native = self._compiled()
+        if native is None:
+            return super().every_policy(inputs)
+        outputs, means = native.every_policy(inputs)
+        return outputs[0], means
+
+    def by_row(self, inputs: th.Tensor, layout: TaskLayout) -> th.Tensor:
+        native = self._compiled()
+        return super().by_row(inputs, layout) if native is None else native.by_row(inputs, layout)
+
+    def candidates(
+        self, states: th.Tensor, candidates: th.Tensor, layout: TaskLayout, copies: int | None = None
+    ) -> th.Tensor:
+        copies, native = self.copies if copies is None else copies, self._compiled()
+        if native is not None:
+            return native.candidates(states, candidates, layout, copies)
+        if len(self._layers) == 1:
+            return super().candidates(states, candidates, layout, copies)
+        # W [s, a] = W_s s + W_a a: the first layer reads each state once
+        weight, bias = self._selected(layout.present, copies)[0]
+        by_task = layout.to_tasks(states).repeat(copies, 1, 1)  # (copies * tasks, batch, state)
+        rest = layout.to_tasks(candidates).repeat(copies, 1, 1, 1)  # (copies * tasks, batch, candidates, rest)
+        of_states = th.baddbmm(bias, by_task, weight[:, : states.shape[1]])
+        of_rest = th.bmm(rest.flatten(1, 2), weight[:, states.shape[1] :]).view(*rest.shape[:3], -1)
+        hidden = self.activation(of_rest + of_states[:, :, None]).flatten(1, 2)
+        outputs = self._forward(hidden, layout.present, copies, 1).view(copies, -1, *rest.shape[1:3], self.n_out)
+        return layout.to_rows(outputs.permute(1, 2, 0, 3, 4)).transpose(0, 1)
+
+    def _compiled(self) -> NativePerceptrons | None:
+        """The compiled code on the parameters' present memory, where there is one and no gradient is wanted."""
+        if th.is_grad_enabled() or not self._on_cpu:
+            return None
+        memory = self._layers[0][0].array  # gathering the parameters anew gives another one
+        if self._bound is None or self._bound[0] is not memory:
+            layers = [(weight.array, bias.array) for weight, bias in self._layers]
+            activation = type(self.activation)
+            suits = NativePerceptrons.suit(layers, activation)
+            self._bound = memory, NativePerceptrons(layers, self.n_tasks, activation, self._threads) if suits else None
+        return self._bound[1]
+
+    def use_threads(self, threads: int | None) -> None:
+        """How many threads the compiled code divides the tasks over; None for PyTorch's number."""
+        self._threads, self._bound = threads, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_bound": None}  # addresses are no part of a copy
 
     def only(self, task: int) -> IndependentMLP:
         """This network with one of its tasks only, as plain parameters of its own."""

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch as th
 from torch import nn
 
+from qmp_sb3.layout import TaskLayout
+
 
 class TaskModule(nn.Module, ABC):
     """A function approximator indexed by task.
@@ -42,3 +44,37 @@ class TaskModule(nn.Module, ABC):
         :param inputs: ``(batch, n_in)``
         :return: ``(copies, tasks, batch, n_out)``
         """
+
+    def every_policy(self, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """As :meth:`every`, for policies: their first copy's outputs ``(tasks, batch, n_out)``, and tanh of the first
+        half of each, ``(batch, tasks, n_out / 2)``.
+        """
+        outputs = self.every(inputs)[0]
+        return outputs, th.tanh(outputs[..., : self.n_out // 2]).transpose(0, 1)
+
+    def by_row(self, inputs: th.Tensor, layout: TaskLayout) -> th.Tensor:
+        """Each row through the parameters of its own task.
+
+        :param inputs: ``(rows, n_in)``
+        :param layout: the task of each row
+        :return: ``(copies, rows, n_out)``
+        """
+        blocks = self(layout.to_tasks(inputs), layout.present)  # (copies, tasks, batch, n_out)
+        return layout.to_rows(blocks.permute(1, 2, 0, 3)).transpose(0, 1)
+
+    def candidates(
+        self, states: th.Tensor, candidates: th.Tensor, layout: TaskLayout, copies: int | None = None
+    ) -> th.Tensor:
+        """Each row's state, joined with each of the row's candidates, through the parameters of its own task.
+
+        :param states: ``(rows, first part of the input)``
+        :param candidates: ``(rows, candidates, second part)``
+        :param layout: the task of each row
+        :param copies: how many of the copies to evaluate, from the first; None for all
+        :return: ``(copies, rows, candidates, n_out)``
+        """
+        joined = th.cat([states[:, None].expand(*candidates.shape[:2], -1), candidates], dim=-1)
+        blocks = layout.to_tasks(joined)  # (tasks, batch, candidates, n_in)
+        outputs = self(blocks.flatten(1, 2), layout.present, copies)
+        outputs = outputs.view(len(outputs), *blocks.shape[:3], self.n_out).permute(1, 2, 0, 3, 4)
+        return layout.to_rows(outputs).transpose(0, 1)

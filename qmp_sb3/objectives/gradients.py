@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 
 from qmp_sb3.networks.flat_parameters import FlatParameters
+from qmp_sb3.transfer import to_device
 
 
 def plain(flat: FlatParameters, losses: th.Tensor, weights: th.Tensor, rng: np.random.Generator) -> None:
@@ -24,37 +25,34 @@ def plain(flat: FlatParameters, losses: th.Tensor, weights: th.Tensor, rng: np.r
 def pcgrad(flat: FlatParameters, losses: th.Tensor, weights: th.Tensor, rng: np.random.Generator) -> None:
     """sum_i c_i g_i', where g_i' is the gradient of L_i without its conflicts with other tasks (Yu et al., 2020).
 
-    Twin critics are projected each for itself. Arguments as for :func:`plain`.
+    Twin critics are projected each for itself; a task with c_i = 0 conflicts with none. Arguments as for :func:`plain`.
     """
-    tasks = np.flatnonzero(weights.detach().cpu().numpy())
-    gradients = th.stack([flat.gradient_of(losses[int(task)]) for task in tasks])  # (tasks, copies, parameters)
-    coefficients = th.stack(
-        [
-            th.from_numpy(projection(gram.cpu().double().numpy(), rng)).to(gradients)
-            for gram in gradients.transpose(0, 1) @ gradients.permute(1, 2, 0)
-        ]
-    )  # (copies, tasks, tasks)
-    combined = th.einsum("i,cik,kcp->cp", weights[th.from_numpy(tasks).to(weights.device)], coefficients, gradients)
-    flat.set_gradient(combined)
+    gradients = flat.by_task(losses * (weights > 0))
+    gram = th.stack([one.products() for one in gradients]).sum(dim=0).double()
+    coefficients = projection(gram, rng).to(weights.dtype)
+    flat.set_combined(gradients, th.einsum("i,cik->ck", weights, coefficients))
 
 
-def projection(gram: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def projection(gram: th.Tensor, rng: np.random.Generator) -> th.Tensor:
     """Coefficients C of g_i' = sum_k C_ik g_k: from g_i, in an order of its own, each g_j that g_i' points against is
-    projected out (Yu et al., 2020, algorithm 1).
+    projected out (Yu et al., 2020, algorithm 1). A GPU does it without the host waiting.
 
-    :param gram: scalar products g_i . g_j, ``(tasks, tasks)``
+    :param gram: scalar products g_i . g_j, ``(copies, tasks, tasks)``
     :param rng: source of the orders
-    :return: ``(tasks, tasks)``
+    :return: ``(copies, tasks, tasks)``
     """
-    tasks = len(gram)
-    coefficients = np.eye(tasks)
-    rows = np.arange(tasks)
-    order = np.array([rng.permutation(np.delete(rows, task)) for task in rows]).reshape(tasks, -1)
-    for others in order.T:  # one other task for each g_i'
-        products = (coefficients * gram[others]).sum(axis=1)
-        squares = gram[others, others]
-        conflict = (products < 0.0) & (squares > 0.0)
-        coefficients[rows[conflict], others[conflict]] -= products[conflict] / squares[conflict]
+    copies, tasks, _ = gram.shape
+    coefficients = th.eye(tasks, dtype=gram.dtype, device=gram.device).repeat(copies, 1, 1)
+    everyone = np.arange(tasks)
+    orders = [rng.permutation(np.delete(everyone, task)) for _ in range(copies) for task in everyone]
+    squares = gram.diagonal(dim1=1, dim2=2)
+    for others in to_device(np.array(orders).reshape(copies, tasks, -1), gram.device).unbind(dim=2):
+        # One other task for each g_i', (copies, tasks)
+        rows = gram.gather(1, others[..., None].expand_as(gram))
+        products, lengths = (coefficients * rows).sum(dim=2), squares.gather(1, others)
+        conflict = (products < 0.0) & (lengths > 0.0)
+        shares = th.where(conflict, products / lengths, 0.0)
+        coefficients.scatter_add_(2, others[..., None], -shares[..., None])
     return coefficients
 
 

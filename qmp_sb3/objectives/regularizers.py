@@ -10,6 +10,7 @@ import torch as th
 
 from qmp_sb3.policies import MultiTaskActor
 from qmp_sb3.replay import Batch
+from qmp_sb3.transfer import to_device
 
 
 class Regularizer(ABC):
@@ -61,7 +62,7 @@ class DivideAndConquer(Regularizer):
         mean, log_std = actor.every(states)  # (tasks, states, act)
         others = mean.detach(), log_std.detach()
         divergence = gaussian_kl(others[0][None], others[1][None], mean[:, None], log_std[:, None]).mean(dim=(2, 3))
-        beta = th.as_tensor(self.beta, dtype=mean.dtype, device=mean.device).expand(tasks, tasks)
+        beta = to_device(th.as_tensor(self.beta, dtype=mean.dtype), mean.device).expand(tasks, tasks)
         return (beta * (1.0 - th.eye(tasks, device=mean.device)) * divergence).sum(dim=1)
 
 

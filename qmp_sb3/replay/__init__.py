@@ -3,5 +3,6 @@
 from qmp_sb3.replay.allocations import ALLOCATIONS, Allocation, Own
 from qmp_sb3.replay.batch import Batch
 from qmp_sb3.replay.multitask_replay_buffer import MultiTaskReplayBuffer
+from qmp_sb3.replay.row_format import RowFormat
 
-__all__ = ["ALLOCATIONS", "Allocation", "Batch", "MultiTaskReplayBuffer", "Own"]
+__all__ = ["ALLOCATIONS", "Allocation", "Batch", "MultiTaskReplayBuffer", "Own", "RowFormat"]

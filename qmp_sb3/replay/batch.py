@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch as th
+
+from qmp_sb3.replay.row_format import RowFormat
 
 
 @dataclass
@@ -13,25 +15,21 @@ class Batch:
     """Rows ``[s | a | s' | free | ...]`` gathered for every task; what an update reads are views of them.
 
     :param rows: ``(tasks, batch, width)``, a copy that the update may write to
-    :param features: length of an encoded observation
-    :param actions_dim: length of an action
+    :param form: what a row holds
     :param rewards: ``(tasks, batch)``
     :param continuations: factor of the bootstrapped value besides gamma, ``(tasks, batch)``: 0 after a termination,
         else 1, or gamma^(k-1) where k rewards are summed
     :param weights: of each transition in the mean of its task, ``(tasks, batch)``: they sum to one in a task that has
         data, and are zero for rows that only fill the block; None if all tasks have as many and each counts alike
     :param counts: transitions of each task, ``(tasks,)``; None with ``weights=None``
-    :param columns: what the task set needs to reward the transitions again, by name, ``(tasks, batch, ...)``
     """
 
     rows: th.Tensor
-    features: int
-    actions_dim: int
+    form: RowFormat
     rewards: th.Tensor
     continuations: th.Tensor
     weights: th.Tensor | None = None
     counts: th.Tensor | None = None
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     def task_counts(self) -> th.Tensor:
         """Transitions of each task, ``(tasks,)``."""
@@ -43,27 +41,34 @@ class Batch:
     @property
     def observations(self) -> th.Tensor:
         """``(tasks, batch, features)``"""
-        return self.rows[..., : self.features]
+        return self.rows[..., self.form.observation]
 
     @property
     def observation_actions(self) -> th.Tensor:
         """Observations and the stored actions, side by side, ``(tasks, batch, features + act)``."""
-        return self.rows[..., : self.features + self.actions_dim]
+        return self.rows[..., : self.form.action.stop]
 
     @property
     def actions(self) -> th.Tensor:
         """``(tasks, batch, act)``, in [-1, 1]"""
-        return self.rows[..., self.features : self.features + self.actions_dim]
+        return self.rows[..., self.form.action]
 
     @property
     def next_observations(self) -> th.Tensor:
         """``(tasks, batch, features)``"""
-        start = self.features + self.actions_dim
-        return self.rows[..., start : start + self.features]
+        return self.rows[..., self.form.next_observation]
 
     def next_observation_actions(self, actions: th.Tensor) -> th.Tensor:
         """Next observations with ``actions`` written beside them, ``(tasks, batch, features + act)``."""
-        start = self.features + self.actions_dim
+        start = self.form.next_observation.start
         joined = self.rows[..., start : 2 * start]
-        joined[..., self.features :] = actions
+        joined[..., self.form.features :] = actions
         return joined
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """What the task set needs to reward the transitions again, by name, ``(tasks, batch, ...)``, on the host."""
+        shape = self.rows.shape[:2]
+        return {
+            name: self.rows[..., place].cpu().numpy().reshape(*shape, *self.form.columns[name])
+            for name, place in self.form.places.items()
+        }

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections import deque
-from collections.abc import Mapping
-from itertools import pairwise
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import psutil
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -22,17 +18,20 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import encode_observations
 from qmp_sb3.replay.allocations import Allocation, Own
 from qmp_sb3.replay.batch import Batch
+from qmp_sb3.replay.n_step import Finished, NStepSums
+from qmp_sb3.replay.row_format import CONTINUATION, DONE, REWARD, TIMEOUT, RowFormat
+from qmp_sb3.replay.tables import Table, make_table, size_of
+from qmp_sb3.transfer import to_device
 
-_REWARD, _CONTINUATION, _DONE, _TIMEOUT = range(-4, 0)  # the last columns, after [s | a | s' | a']
-_VIEWS = ("observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
+_VIEWS = ("table", "observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
 
 
 class MultiTaskReplayBuffer(ReplayBuffer):
     """``buffer_size`` transitions for each task; the allocation says how many of each a batch holds, drawn uniformly.
 
-    The storage is one float32 table ``(rows, tasks, [s | a | s' | a' | columns | r | continuation | done | timeout])``;
-    SB3's arrays (``observations``, ``actions``, ...) are views of it. The place of a' is free for the update to fill.
-    Several environments of one task write to the same ring, one row each.
+    The rows are one float32 ``table`` ``(rows, tasks, width)``, see
+    :class:`~qmp_sb3.replay.row_format.RowFormat`; SB3's arrays (``observations``, ``actions``, ...) are views of it. On
+    a GPU all of these are tensors. Several environments of one task write to the same ring, one row each.
 
     :param buffer_size: transitions kept per task
     :param observation_space: observation space of one environment
@@ -47,6 +46,10 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     :param rng: source of the sampled indices
     :param allocation: how many transitions of each task a batch holds
     :param columns: what else to keep of each transition, name -> shape: what a task set needs to reward it again
+    :param storage: where the rows are: ``"memory"``, ``"device"``, or a directory, for a file in it that is gone when
+        the process ends; None for the device if that is a GPU where they take at most half of the free memory, else
+        memory
+    :raises ValueError: if the rows do not fit there, with the largest size that does
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         rng: np.random.Generator | None = None,
         allocation: Allocation | None = None,
         columns: Mapping[str, tuple[int, ...]] | None = None,
+        storage: str | os.PathLike[str] | None = None,
     ) -> None:
         if optimize_memory_usage:
             raise ValueError(
@@ -82,50 +86,52 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.rng = np.random.default_rng() if rng is None else rng
         self.allocation = Own() if allocation is None else allocation
         self.columns = dict(columns or {})
-        self.features, self.action_dim = (
-            get_flattened_obs_dim(observation_space),
-            get_action_dim(action_space),
-        )
+        self.features, self.action_dim = get_flattened_obs_dim(observation_space), get_action_dim(action_space)
+        self.form = RowFormat(self.features, self.action_dim, self.columns)
         self.obs_shape = observation_space.shape or ()
-        self.layout = TaskLayout(np.arange(n_envs) % n_tasks, n_tasks)
-        self._warn_if_too_large()
-        self._allocate()
+        self.storage = storage
+        self.set_slot_tasks(np.arange(n_envs) % n_tasks)
+        self._keep_in(self._make_table())
         self.reset()
 
-    @property
-    def width(self) -> int:
-        """Numbers per row."""
-        return 2 * (self.features + self.action_dim) + sum(map(math.prod, self.columns.values())) + 4
+    def _make_table(self) -> Table:
+        return make_table((self.buffer_size, self.n_tasks, self.form.width), self.device, self.storage)
 
-    def _warn_if_too_large(self) -> None:
-        needed = 4 * self.width * self.buffer_size * self.n_tasks  # bytes of float32
-        available = psutil.virtual_memory().available
-        if needed > available:
-            warnings.warn(
-                f"The replay buffers of {self.n_tasks} tasks, {self.buffer_size} transitions each, take "
-                f"{needed / 1e9:.2f}GB when full, but only {available / 1e9:.2f}GB of memory are available",
-                stacklevel=3,
-            )
-
-    def _allocate(self) -> None:
-        # np.zeros maps memory only when it is written to, so an unfilled buffer costs nothing.
-        self.table = np.zeros((self.buffer_size, self.n_tasks, self.width), dtype=np.float32)
-        self._rows = th.from_numpy(self.table).view(-1, self.width)
-        joined = self.features + self.action_dim
-        shape = self.obs_shape if int(np.prod(self.obs_shape)) == self.features else (self.features,)
-        self.observations = self.table[..., : self.features].reshape(*self.table.shape[:2], *shape)
-        self.actions = self.table[..., self.features : joined]
-        self.next_observations = self.table[..., joined : joined + self.features].reshape(*self.table.shape[:2], *shape)
+    def _keep_in(self, table: Table) -> None:
+        self._table, self.table = table, table.values
+        one_by_one = int(np.prod(self.obs_shape)) == self.features
+        shape = (self.buffer_size, self.n_tasks, *(self.obs_shape if one_by_one else (self.features,)))
+        self.observations = self.table[..., self.form.observation].reshape(shape)
+        self.actions = self.table[..., self.form.action]
+        self.next_observations = self.table[..., self.form.next_observation].reshape(shape)
         self.rewards, self._continuations, self.dones, self.timeouts = (
-            self.table[..., column] for column in (_REWARD, _CONTINUATION, _DONE, _TIMEOUT)
+            self.table[..., column] for column in (REWARD, CONTINUATION, DONE, TIMEOUT)
+        )
+
+    def to(self, device: th.device) -> None:
+        """Go to another device, with all transitions."""
+        if device != self._table.device:
+            self.device, used = device, self._table.first(self.size())
+            self._keep_in(self._make_table())
+            self._table.fill(used)
+
+    def __str__(self) -> str:
+        """How large the buffers are and where."""
+        gigabytes = size_of(self._table.shape) / 1e9
+        return (
+            f"replay buffers of {self.n_tasks} task(s): {self.buffer_size:,} transitions each, {gigabytes:.2f} GB when "
+            f"full, {self._table.where}"
         )
 
     def reset(self) -> None:
         """Forget all transitions."""
         self.positions = np.zeros(self.n_tasks, dtype=np.int64)  # next row to write, per task
         self.sizes = np.zeros(self.n_tasks, dtype=np.int64)  # rows filled, per task
-        self._pending: list[deque] = [deque() for _ in range(self.n_envs)]
+        self._sums = self._new_sums()
         self._staged: Mapping[str, np.ndarray] = {}
+
+    def _new_sums(self) -> NStepSums:
+        return NStepSums(self.n_steps, self.gamma, self.n_envs, self.form)
 
     @property
     def pos(self) -> int:  # type: ignore[override]
@@ -146,8 +152,9 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         if len(tasks) != self.n_envs:
             self.flush()
             self.n_envs = len(tasks)
-            self._pending = [deque() for _ in range(self.n_envs)]
+            self._sums = self._new_sums()
         self.layout = TaskLayout(tasks, self.n_tasks)
+        self._added = np.bincount(self.layout.tasks, minlength=self.n_tasks)  # rows of each task in a vector step
 
     def stage(self, columns: Mapping[str, np.ndarray]) -> None:
         """The extra columns ``(slots, ...)`` of the transitions that are added next."""
@@ -163,29 +170,27 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         infos: list[dict[str, Any]],
     ) -> None:
         """Store one transition of every slot; arguments as SB3's, with a leading slot axis."""
-        joined = self.features + self.action_dim
-        rows = np.zeros((self.n_envs, self.width), dtype=np.float32)
-        rows[:, : self.features] = self._encode(obs)
-        rows[:, self.features : joined] = np.reshape(action, (self.n_envs, self.action_dim))
-        rows[:, joined : joined + self.features] = self._encode(next_obs)
-        for name, place in self._column_places().items():
+        form = self.form
+        rows = np.zeros((self.n_envs, form.width), dtype=np.float32)
+        rows[:, form.observation] = self._encode(obs)
+        rows[:, form.action] = np.reshape(action, (self.n_envs, self.action_dim))
+        rows[:, form.next_observation] = self._encode(next_obs)
+        for name, place in form.places.items():
             rows[:, place] = np.reshape(self._staged[name], (self.n_envs, -1))
-        rows[:, _REWARD] = reward
-        rows[:, _DONE] = done
-        if self.handle_timeout_termination:
-            truncated = [info.get("TimeLimit.truncated", False) for info in infos]
-            rows[:, _TIMEOUT] = np.reshape(truncated, self.n_envs)
-        terminal = rows[:, _DONE] * (1.0 - rows[:, _TIMEOUT])
-        rows[:, _CONTINUATION] = 1.0 - terminal
+        rows[:, REWARD] = reward
+        rows[:, CONTINUATION] = 1.0
+        if np.any(done):
+            self._note_ends(rows, done, infos)
         if self.n_steps == 1:
-            self._write(rows, self.layout.tasks, self.layout.rank)
+            self._write(rows, self.layout, self._added)
         else:
-            self._extend_returns(rows)
+            self._write_finished(self._sums.add(rows, self.layout.tasks))
 
-    def _column_places(self) -> dict[str, slice]:
-        """Where each extra column stands in a row."""
-        ends = np.cumsum([2 * (self.features + self.action_dim), *map(math.prod, self.columns.values())]).tolist()
-        return {name: slice(*place) for name, place in zip(self.columns, pairwise(ends), strict=True)}
+    def _note_ends(self, rows: np.ndarray, done: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        rows[:, DONE] = done
+        if self.handle_timeout_termination:
+            rows[:, TIMEOUT] = [info.get("TimeLimit.truncated", False) for info in infos]
+        rows[:, CONTINUATION] -= rows[:, DONE] * (1.0 - rows[:, TIMEOUT])
 
     def _encode(self, observations: np.ndarray) -> np.ndarray:
         if isinstance(self.observation_space, spaces.Box) and self.observation_space.dtype != np.uint8:
@@ -193,38 +198,22 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         observations = np.reshape(observations, (self.n_envs, *self.obs_shape))
         return encode_observations(observations, self.observation_space).numpy()
 
-    def _write(self, rows: np.ndarray, tasks: np.ndarray, rank: np.ndarray) -> None:
-        self.table[(self.positions[tasks] + rank) % self.buffer_size, tasks] = rows
-        counts = np.bincount(tasks, minlength=self.n_tasks)
-        self.positions = (self.positions + counts) % self.buffer_size
-        self.sizes = np.minimum(self.sizes + counts, self.buffer_size)
+    def _write(self, rows: np.ndarray, layout: TaskLayout, added: np.ndarray) -> None:
+        places = (self.positions[layout.tasks] + layout.rank) % self.buffer_size
+        self._table.write(places * self.n_tasks + layout.tasks, rows)
+        self.positions = (self.positions + added) % self.buffer_size
+        self.sizes = np.minimum(self.sizes + added, self.buffer_size)
 
-    def _extend_returns(self, rows: np.ndarray) -> None:
-        """Hold each slot's last rows back until ``n_steps`` rewards are known or its episode ends."""
-        for slot, (row, task) in enumerate(zip(rows, self.layout.tasks, strict=True)):
-            self._pending[slot].append((row, task))
-            if len(self._pending[slot]) == self.n_steps:
-                self._release(slot)
-            if row[_DONE]:
-                while self._pending[slot]:
-                    self._release(slot)
-
-    def _release(self, slot: int) -> None:
-        rows = np.array([row for row, _ in self._pending[slot]])
-        discounts = self.gamma ** np.arange(len(rows))
-        joined = self.features + self.action_dim
-        combined = rows[-1].copy()
-        combined[:joined] = rows[0, :joined]
-        combined[_REWARD] = discounts @ rows[:, _REWARD]
-        combined[_CONTINUATION] *= discounts[-1]
-        _, task = self._pending[slot].popleft()
-        self._write(combined[None], np.array([task]), np.array([0]))
+    def _write_finished(self, sums: Iterable[Finished]) -> None:
+        for rows, tasks in sums:
+            if np.array_equal(tasks, self.layout.tasks):
+                self._write(rows, self.layout, self._added)
+            else:
+                self._write(rows, TaskLayout(tasks, self.n_tasks), np.bincount(tasks, minlength=self.n_tasks))
 
     def flush(self) -> None:
         """End all n-step sums here: the environments are about to be reset or replaced."""
-        for slot in range(self.n_envs):
-            while self._pending[slot]:
-                self._release(slot)
+        self._write_finished(self._sums.flush())
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
         """A batch with the allocation's number of transitions of every task, drawn with replacement.
@@ -240,7 +229,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         if counts.min() < counts.max():
             filled = np.arange(counts.max()) < counts[:, None]
             weights = (filled / np.maximum(counts, 1)[:, None]).astype(np.float32)
-            batch.weights, batch.counts = (th.from_numpy(array).to(self.device) for array in (weights, counts))
+            batch.weights, batch.counts = (to_device(array, self.device) for array in (weights, counts))
         return batch
 
     def draw(self, tasks: np.ndarray, rows: int) -> np.ndarray:
@@ -248,51 +237,42 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
         Tasks without data give places that hold zeros.
         """
-        sizes = np.maximum(self.sizes[tasks], 1)[:, None]
-        return self.rng.integers(0, sizes, size=(len(tasks), rows)) * self.n_tasks + tasks[:, None]
+        sizes = np.maximum(self.sizes[tasks], 1)
+        # One bound draws the same numbers as many equal ones, in a third of the time.
+        bound = sizes[0] if (sizes == sizes[0]).all() else sizes[:, None]
+        return self.rng.integers(0, bound, size=(len(tasks), rows)) * self.n_tasks + tasks[:, None]
 
     def gather(self, index: np.ndarray, env: VecNormalize | None = None) -> Batch:
         """The transitions at some places, ``(blocks, rows)``, as :meth:`draw` gives them."""
-        rows = self._rows.index_select(0, th.from_numpy(index.reshape(-1)))
-        joined = self.features + self.action_dim
-        if env is not None and env.norm_obs:
-            for start in (0, joined):
-                observations = rows[:, start : start + self.features].numpy().reshape(-1, *self.obs_shape)
-                normalized = np.asarray(env.normalize_obs(observations), dtype=np.float32)
-                rows[:, start : start + self.features] = th.from_numpy(normalized).flatten(1)
-        if env is not None and env.norm_reward:
-            rewards = env.normalize_reward(rows[:, _REWARD].numpy())
-            rows[:, _REWARD] = th.from_numpy(np.asarray(rewards, dtype=np.float32))
-        rows = rows.view(*index.shape, self.width).to(self.device)
+        rows = self._table.read(index.reshape(-1))
+        if env is not None:
+            self._normalize(rows, env)
         return Batch(
-            rows,
-            self.features,
-            self.action_dim,
-            rewards=rows[..., _REWARD],
-            continuations=rows[..., _CONTINUATION],
-            columns={
-                name: rows[..., place].cpu().numpy().reshape(*index.shape, *self.columns[name])
-                for name, place in self._column_places().items()
-            },
+            rows.view(*index.shape, self.form.width),
+            self.form,
+            rewards=rows[:, REWARD].view(index.shape),
+            continuations=rows[:, CONTINUATION].view(index.shape),
         )
+
+    def _normalize(self, rows: th.Tensor, env: VecNormalize) -> None:
+        """On the host, where VecNormalize computes: a GPU waits for it."""
+        if env.norm_obs:
+            for place in (self.form.observation, self.form.next_observation):
+                observations = rows[:, place].cpu().numpy().reshape(-1, *self.obs_shape)
+                normalized = np.asarray(env.normalize_obs(observations), dtype=np.float32)
+                rows[:, place] = th.from_numpy(normalized).flatten(1).to(self.device)
+        if env.norm_reward:
+            rewards = env.normalize_reward(rows[:, REWARD].cpu().numpy())
+            rows[:, REWARD] = th.from_numpy(np.asarray(rewards, dtype=np.float32)).to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the rows in use are pickled."""
-        views = (
-            "observations",
-            "actions",
-            "next_observations",
-            "rewards",
-            "_continuations",
-            "dones",
-            "timeouts",
-        )
-        state = {key: value for key, value in self.__dict__.items() if key not in (*views, "_rows")}
-        state["table"] = self.table[: self.size()].copy()
-        return state
+        state = {key: value for key, value in self.__dict__.items() if key not in (*_VIEWS, "_table")}
+        return state | {"_used": self._table.first(self.size())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        used = state.pop("_used")
         self.__dict__.update(state)
-        used = self.table
-        self._allocate()
-        self.table[: len(used)] = used
+        self.device = get_device(self.device)  # the CPU where there is no GPU
+        self._keep_in(self._make_table())
+        self._table.fill(used)

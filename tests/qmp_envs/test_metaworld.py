@@ -21,7 +21,7 @@ from qmp_envs.rotations import QuickRotation
 from qmp_envs.sawyer import MEASURES, SawyerPhysics
 from qmp_envs.sawyer_models import physics_model, scene_model
 from qmp_envs.sawyer_simulator import embedded
-from qmp_envs.sawyer_speed import quick_methods, quick_tolerance
+from qmp_envs.sawyer_speed import quick_methods, quick_norm, quick_tolerance
 
 DATA = Path(__file__).parents[1] / "data"
 RECORDED = sorted(file for file in DATA.glob("mt10_*.npz") if file.stem != "mt10_vector")
@@ -257,12 +257,24 @@ def test_tolerance_is_that_of_metaworld(sigmoid):
         quick(0.5, margin=-1.0)
 
 
+def test_norm_is_that_of_numpy():
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        rows = rng.normal(size=(4, rng.integers(1, 6))) * 10.0 ** rng.uniform(-9, 3)
+        for x in (rows[0], rows[0] - rows[1], rows[:, 0], rows[0].astype(np.float32), rows[0].tolist(), rows):
+            for options in ({}, {"ord": 2}, {"ord": 1}, {"axis": 0}, {"keepdims": True}):
+                ours, theirs = quick_norm(x, **options), np.linalg.norm(x, **options)
+                np.testing.assert_array_equal(ours, theirs)
+                assert type(ours) is type(theirs)
+
+
 def test_metaworlds_own_classes_stay_as_they_are():
     upstream = env_dict.ALL_V3_ENVIRONMENTS["push-v3"]
     before = dict(vars(upstream)), dict(vars(sys.modules[upstream.__module__]))
     copies = quick_methods(upstream)
     assert {"_get_quat_objects", "compute_reward", "_gripper_caging_reward"} <= set(copies)
     assert copies["_get_quat_objects"].__globals__["Rotation"] is QuickRotation
+    assert copies["compute_reward"].__globals__["np"].linalg.norm is quick_norm
     assert issubclass(embedded(upstream), upstream) and embedded(upstream) is embedded(upstream)
     assert before == (dict(vars(upstream)), dict(vars(sys.modules[upstream.__module__])))
     assert upstream._get_quat_objects.__globals__["Rotation"] is Rotation

@@ -110,8 +110,27 @@ def test_an_error_in_a_thread_is_raised():
     with pytest.raises(ZeroDivisionError, match="in one of them"):
         team.run(fail)
     done = []
-    team.run(lambda: done.append(threading.get_ident()))  # and the team works on
+
+    def work():
+        done.append(threading.get_ident())
+        together.wait(10.0)
+
+    team.run(work)  # and the team works on
     assert len(set(done)) == 3
+
+
+def test_a_thread_that_is_late_is_not_waited_for():
+    team, done, hold = ThreadTeam(2), [], threading.Event()
+    team.run(lambda: None)
+    (helper,) = team._helpers
+    helper.jobs.put((0, hold.wait))  # what keeps it busy, as another process would
+    team.run(lambda: done.append(threading.get_ident()))
+    assert done == [threading.get_ident()], "the caller did it all, and did not wait"
+    hold.set()
+    helper.done.get(timeout=10.0)
+    both = threading.Barrier(2)
+    team.run(lambda: both.wait(10.0))  # it helps again as soon as it can
+    team.close()
 
 
 @pytest.mark.parametrize("slot", [0, 1])
@@ -328,10 +347,16 @@ def test_threads_survive_a_copy_of_the_process():
     script, _ = run_script(
         """
         from qmp_envs.threads import ThreadTeam
+        from threading import Barrier
         team, done = ThreadTeam(2), []
-        team.run(lambda: done.append(1))
+        def work():
+            done.append(1)
+            together.wait(10.0)
+        together = Barrier(2)
+        team.run(work)
         child = os.fork()
-        team.run(lambda: done.append(1))
+        together = Barrier(2)
+        team.run(work)
         if child == 0:
             os._exit(len(done))
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(done))
@@ -374,6 +399,29 @@ def test_what_steps_an_id_is_what_the_guide_says(id):
     envs.step(envs.action_space.sample())
     expected = {"threads": (1, 0), "processes": (0, 1), "the calling thread": (0, 0)}
     assert helpers(envs) == expected[STEPPED_BY[id]]
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    "id, slots, threads",
+    [
+        ("QMP/MultistageReacher-v0", 35, 1),
+        ("QMP/MultistageReacher-v0", 40, 2),
+        ("QMP/HalfCheetahGravity-v0", 35, 1),
+        ("QMP/HalfCheetahGravity-v0", 40, 2),
+        ("QMP/HalfCheetahBody-v0", 40, 2),
+        ("QMP/Walker2D-v0", 8, 1),
+        ("QMP/Walker2D-v0", 12, 2),
+        ("QMP/Kitchen-v0", 10, 2),
+    ],
+)
+def test_enough_slots_get_threads_of_their_own_accord(monkeypatch, id, slots, threads):
+    """On two cores, from the number of slots on that the guide names."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(2), raising=False)
+    envs = gym.make_vec(id, num_envs=slots)
+    envs.reset(seed=0)
+    envs.step(envs.action_space.sample())
+    assert helpers(envs) == (threads - 1, 0)
     envs.close()
 
 

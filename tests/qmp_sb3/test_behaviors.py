@@ -48,7 +48,7 @@ def make_proposals(slots: int = 8, seed: int = 0, tasks: np.ndarray | None = Non
         make_policy(seed) if policy is None else policy,
         th.from_numpy(np.random.default_rng(seed).normal(size=(len(tasks), OBS)).astype(np.float32)),
         TaskLayout(tasks, TASKS),
-        TEMPERATURES,
+        lambda: TEMPERATURES,
         np.random.default_rng(seed),
         th.Generator().manual_seed(seed),
         num_timesteps=steps,

@@ -408,3 +408,20 @@ def test_one_thread_and_no_denormals():
     QMP("MlpPolicy", targets(0.0), **SMALL)
     assert th.get_num_threads() == 1
     assert (th.tensor([1e-40]) * 1.0).item() == 0.0
+
+
+def test_the_precision_of_products_is_set_for_the_process_if_asked_for(tmp_path):
+    before = th.get_float32_matmul_precision()
+    try:
+        model = QMP("MlpPolicy", targets(0.0), matmul_precision="medium", **SMALL)
+        assert th.get_float32_matmul_precision() == "medium"
+        model.save(tmp_path / "model")
+        th.set_float32_matmul_precision("high")
+        QMP("MlpPolicy", targets(0.0), **SMALL)
+        assert th.get_float32_matmul_precision() == "high", "None leaves it alone"
+        assert QMP.load(tmp_path / "model", device="cpu").matmul_precision == "medium"
+        assert th.get_float32_matmul_precision() == "medium"
+    finally:
+        th.set_float32_matmul_precision(before)
+    with pytest.raises(ValueError, match="matmul_precision='bf16'.*medium"):
+        QMP("MlpPolicy", targets(0.0), matmul_precision="bf16", **SMALL)

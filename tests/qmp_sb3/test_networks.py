@@ -172,11 +172,8 @@ def test_gradients_of_single_tasks_add_up_and_go_back_where_they_came_from(famil
     flat = FlatParameters(network, COPIES)
     flat.backward(losses(network, inputs).sum())
     expected = flat.flat.grad.clone()
-    of_tasks = losses(network, inputs)
-    flat.set_gradient(sum(flat.gradient_of(of_tasks[task]) for task in range(TASKS)))
+    flat.set_combined(flat.by_task(losses(network, inputs)), th.ones(COPIES, TASKS))
     th.testing.assert_close(flat.flat.grad, expected, atol=1e-5, rtol=1e-4)
-    copy = flat.gradient_of(losses(network, inputs)[0] * 0.0 + network(inputs)[1].sum())
-    assert copy[0].abs().max() == 0.0 and copy[1].abs().max() > 0.0, "a copy is a row"
 
 
 def own_parameters(network: TaskModule) -> list[nn.Parameter]:

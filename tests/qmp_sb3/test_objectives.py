@@ -10,7 +10,7 @@ from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.objectives import TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, temperature_loss
 from qmp_sb3.objectives.gradients import GRADIENTS, projection
 from qmp_sb3.objectives.regularizers import DivideAndConquer, gaussian_kl
-from qmp_sb3.replay import Batch
+from qmp_sb3.replay import Batch, RowFormat
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
 
 TASKS, OBS, ACT, BATCH = 3, 3, 2, 12  # the spaces of small_models.drifts
@@ -21,7 +21,7 @@ def make_batch(seed: int = 0, counts: tuple[int, ...] | None = None) -> Batch:
     rng = np.random.default_rng(seed)
     rows = th.from_numpy(rng.normal(size=(TASKS, BATCH, 2 * (OBS + ACT) + 2)).astype(np.float32))
     rows[..., OBS : OBS + ACT].tanh_()
-    batch = Batch(rows, OBS, ACT, rewards=rows[..., -2], continuations=(rows[..., -1] > -1).float())
+    batch = Batch(rows, RowFormat(OBS, ACT), rewards=rows[..., -2], continuations=(rows[..., -1] > -1).float())
     if counts is not None:
         batch.counts = th.tensor(counts)
         filled = th.arange(BATCH) < batch.counts[:, None]
@@ -159,7 +159,8 @@ def literally(gradients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def projected(gradients: np.ndarray, seed: int = 0) -> np.ndarray:
-    return projection(gradients @ gradients.T, np.random.default_rng(seed)) @ gradients
+    gram = th.from_numpy(gradients @ gradients.T)[None]
+    return projection(gram, np.random.default_rng(seed))[0].numpy() @ gradients
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 5, 10])
@@ -214,25 +215,47 @@ def test_independent_networks_have_no_conflicts():
 def test_pcgrad_projects_the_gradients_of_each_copy_of_a_network(family, given):
     inputs = th.randn(TASKS, 6, 4, generator=th.Generator().manual_seed(3))
     network = make_network(family)
-    present = [task for task in range(TASKS) if given[task] > 0]
     by_task = []
-    for task in present:
-        loss = quadratic_losses(network, inputs)[task]
+    for task in range(TASKS):
+        loss = quadratic_losses(network, inputs)[task] * (given[task] > 0)
         gradients = th.autograd.grad(loss, list(network.parameters()))
         by_task.append(th.cat([one.reshape(2, -1) for one in gradients], dim=1).numpy().astype(np.float64))
     rng = np.random.default_rng(0)
-    combined = sum(
-        given[task] * one
-        for task, one in zip(
-            present, np.stack([literally(np.array(by_task)[:, k], rng) for k in range(2)], axis=1), strict=True
-        )
-    )  # (copies, parameters of a copy)
+    projected = np.stack([literally(np.array(by_task)[:, copy], rng) for copy in range(2)], axis=1)
+    combined = np.tensordot(given, projected, axes=1)  # (copies, parameters of a copy)
     flat = FlatParameters(network, 2)
-    flat.set_gradient(th.from_numpy(combined).float())
+    pieces = th.from_numpy(combined).float().split([one.numel() // 2 for one in flat.parameters], dim=1)
+    flat._set(pieces)
     expected, plain = flat.flat.grad.clone(), set_gradient("plain", make_network(family), th.tensor(given))
     actual = set_gradient("pcgrad", make_network(family), th.tensor(given))
     th.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-4)
     assert not th.allclose(actual, plain, atol=1e-3), "the tasks' goals are in conflict"
+
+
+def flat_gradient(flat: FlatParameters, loss: th.Tensor) -> th.Tensor:
+    gradients = th.autograd.grad(loss, flat.parameters, retain_graph=True)
+    return th.cat([one.reshape(2, -1) for one in gradients], dim=1)
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("twice", [False, True])
+def test_gradients_of_all_tasks_from_one_pass_are_those_of_one_pass_each(family, twice):
+    """A parameter that is used twice needs one pass each."""
+    network, inputs = make_network(family), th.randn(TASKS, 6, 4, generator=th.Generator().manual_seed(3))
+    flat = FlatParameters(network, 2)
+    losses = quadratic_losses(network, inputs)
+    if twice:
+        losses = losses + quadratic_losses(network, inputs.flip(1))
+    expected = [flat_gradient(flat, loss) for loss in losses]
+    shares = th.randn(2, TASKS, generator=th.Generator().manual_seed(4))
+    gradients = flat.by_task(losses)
+    gram = sum(one.products() for one in gradients)
+    flat.set_combined(gradients, shares)
+    whole = th.stack(expected)  # (tasks, copies, numbers)
+    th.testing.assert_close(gram, th.einsum("icn,jcn->cij", whole, whole), atol=1e-4, rtol=1e-4)
+    combined = th.einsum("ck,kcn->cn", shares, whole)
+    actual = th.cat([one.grad.reshape(2, -1) for one in flat.parameters], dim=1)
+    th.testing.assert_close(actual, combined, atol=1e-5, rtol=1e-4)
 
 
 def test_orders_come_from_the_models_own_stream():
@@ -318,7 +341,7 @@ def test_one_task_has_no_others():
     term = DivideAndConquer(1.0)
     model = make("one task", regularizer=term)
     rows = th.randn(1, 8, 2 * (3 + 1) + 2)
-    batch = Batch(rows, 3, 1, rewards=rows[..., -2], continuations=th.ones(1, 8))
+    batch = Batch(rows, RowFormat(3, 1), rewards=rows[..., -2], continuations=th.ones(1, 8))
     assert term(model.actor, batch).tolist() == [0.0]
 
 

@@ -161,7 +161,7 @@ def test_the_deterministic_action_is_that_of_the_training_distribution(method):
 def proposals(model: MultiTaskSAC, rows: np.ndarray) -> Proposals:
     layout = TaskLayout(np.arange(len(rows)) % model.n_tasks, model.n_tasks)
     random = np.random.default_rng(0), th.Generator().manual_seed(0)
-    return Proposals(model.policy, model.policy.encode(rows), layout, model.temperature, *random)
+    return Proposals(model.policy, model.policy.encode(rows), layout, lambda: model.temperature, *random)
 
 
 @pytest.mark.parametrize("method", WITH_POLICIES)

@@ -1,6 +1,7 @@
 """Every task's own ring buffer in one table."""
 
 import pickle
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +13,8 @@ from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from qmp_sb3 import MultiTaskSAC, make_multitask_vec_env
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.replay import MultiTaskReplayBuffer
+from qmp_sb3.replay.tables import DeviceTable, refuse_too_large
+from tests.qmp_sb3.small_models import drifts, equal, make, weights
 
 OBS, ACT = 3, 2
 SPACES = spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,))
@@ -203,8 +206,86 @@ def test_refusals():
         make_buffer().sample(4)
 
 
-def test_a_table_larger_than_memory_is_announced():
-    buffer = make_buffer()
-    buffer.buffer_size = 10**12
-    with pytest.warns(UserWarning, match="GB of memory"):
-        buffer._warn_if_too_large()
+# ---- where the rows are kept ----
+
+
+@pytest.mark.parametrize("where", ["memory", "device", "file"])
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_numbers_do_not_depend_on_where_they_are(where, n_steps, tmp_path, monkeypatch):
+    """On the CPU, ``DeviceTable`` runs what a GPU would run, but for the copies."""
+    settings = dict(size=7, n_tasks=3, n_envs=6, n_steps=n_steps)
+    plain = make_buffer(**settings)
+    if where == "device":
+        made = "qmp_sb3.replay.multitask_replay_buffer.make_table"
+        monkeypatch.setattr(made, lambda shape, device, storage: DeviceTable(shape, device))
+    other = make_buffer(**settings, storage=tmp_path if where == "file" else where)
+    buffers = plain, other
+    rng = np.random.default_rng(2)
+    for step in range(12):
+        if step == 6:
+            for buffer in buffers:
+                buffer.set_slot_tasks(np.array([2, 2, 0, 2, 1, 0]))
+        one = transition(rng, 6, done=rng.random(6) < 0.2, truncated=rng.random(6) < 0.5)
+        for buffer in buffers:
+            buffer.add(*one)
+    np.testing.assert_array_equal(plain.table, np.asarray(other.table))
+    batches = [buffer.sample(16) for buffer in buffers]
+    assert th.equal(batches[0].rows, batches[1].rows) and batches[1].rewards.any()
+    for name in ("observations", "actions", "next_observations", "rewards", "dones", "timeouts"):
+        np.testing.assert_array_equal(getattr(plain, name), np.asarray(getattr(other, name)), name)
+    loaded = pickle.loads(pickle.dumps(other))
+    assert type(loaded._table) is type(other._table)
+    np.testing.assert_array_equal(np.asarray(loaded.table), plain.table)
+    assert th.equal(loaded.sample(16).rows, plain.sample(16).rows)
+
+
+def test_a_model_learns_the_same_from_a_file(tmp_path):
+    plain, other = (make(replay_buffer_kwargs={"storage": one}) for one in ("memory", tmp_path))
+    for model in (plain, other):
+        model.learn(150)
+    assert equal(weights(plain), weights(other))
+    other.save(tmp_path / "model")
+    other.save_replay_buffer(tmp_path / "replay")
+    loaded = type(other).load(tmp_path / "model", env=drifts(), device="cpu")
+    loaded.load_replay_buffer(tmp_path / "replay")
+    for model in (plain, loaded):
+        model.learn(60, reset_num_timesteps=False)
+    assert loaded.num_timesteps == plain.num_timesteps and not equal(weights(loaded), weights(other))
+
+
+def test_a_file_has_no_name(tmp_path):
+    """So that nothing is left behind, even by a process that is killed."""
+    buffer, rng = make_buffer(size=1_000_000, storage=tmp_path), np.random.default_rng(0)
+    buffer.add(*transition(rng, 2))
+    assert list(tmp_path.iterdir()) == [] and f"in a file in {tmp_path}" in str(buffer)
+
+
+def test_what_the_buffers_take_is_said(capsys):
+    model = make(verbose=1, buffer_size=1000)
+    expected = "Using replay buffers of 3 task(s): 1,000 transitions each, 0.00 GB when full, in memory"
+    assert expected in capsys.readouterr().out and f"Using {model.replay_buffer}" == expected
+
+
+def test_a_table_larger_than_the_machine_is_refused_before_anything_is_allocated():
+    """And the size that the error names is accepted."""
+    with pytest.raises(
+        ValueError, match=r"2 task\(s\), 1,000,000,000,000 transitions each, take 112000.00 GB"
+    ) as error:
+        make_buffer(size=10**12)
+    assert "GB of memory" in str(error.value) and "replay_buffer_kwargs={'storage': directory}" in str(error.value)
+    fits = int(re.search(r"buffer_size=([\d,]+) fits", str(error.value))[1].replace(",", ""))
+    refuse_too_large((fits, 2, 14), available=4 * 14 * 2 * fits, total=4 * 14 * 2 * fits, kind="memory")
+
+
+def test_a_disk_that_is_too_small_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=rf"GB of disk in {tmp_path}; buffer_size="):
+        make_buffer(size=10**12, storage=tmp_path)
+    with pytest.raises(ValueError, match="storage='devise': give 'memory', 'device' or a directory that exists"):
+        make_buffer(storage="devise")
+
+
+def test_a_table_larger_than_what_is_free_is_announced():
+    with pytest.warns(
+        UserWarning, match=r"take 0.03 GB when full, but only 0.01 GB of memory .* buffer_size=50,000 fi"
+    ):
+        refuse_too_large((100_000, 5, 14), available=4 * 5 * 14 * 50_000, total=10**9, kind="memory")

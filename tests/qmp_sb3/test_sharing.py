@@ -194,7 +194,7 @@ def test_a_stored_transition_has_the_columns_of_its_own_step(id):
     for task in range(model.n_tasks):
         places = np.arange(20)[None] * model.n_tasks + task
         batch = buffer.gather(places)
-        columns = {name: column[0].astype(np.float64) for name, column in batch.columns.items()}
+        columns = {name: column[0].astype(np.float64) for name, column in batch.columns().items()}
         rewards = TASK_SETS[id].reward(columns, np.full(20, task))
         np.testing.assert_allclose(rewards, buffer.rewards[:20, task], rtol=1e-4, atol=2e-4)
         assert buffer.dones[:20, task].sum() >= 3

@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import nn
 
 from qmp_sb3 import MultiTaskSAC, make_multitask_vec_env, presets
-from qmp_sb3.replay import Batch
+from qmp_sb3.replay import Batch, RowFormat
 
 OBS, ACT, BATCH, TASKS, STEPS = 15, 6, 32, 3, 100
 HIDDEN = [64, 64]
@@ -58,7 +58,7 @@ def injected(dtype: th.dtype, tasks: int = TASKS) -> list[tuple[th.Tensor, th.Te
 
 def as_batch(rows: th.Tensor) -> Batch:
     rows = rows.clone()
-    return Batch(rows, OBS, ACT, rewards=rows[..., -2], continuations=rows[..., -1])
+    return Batch(rows, RowFormat(OBS, ACT), rewards=rows[..., -2], continuations=rows[..., -1])
 
 
 def train_stacked(model: MultiTaskSAC, steps: list[tuple[th.Tensor, th.Tensor]]) -> None:

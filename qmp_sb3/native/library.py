@@ -1,0 +1,42 @@
+"""Finds and opens the compiled library, once per process."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
+"""As in ``src/processor.h``."""
+FOLDER = Path(__file__).parent
+
+
+def _open() -> ctypes.CDLL:
+    for suffix in EXTENSION_SUFFIXES:
+        file = FOLDER / f"_kernels{suffix}"
+        if file.exists():
+            library = ctypes.CDLL(str(file))
+            library.update_memory_bytes.restype = ctypes.c_int64
+            return library
+    raise OSError(f"it was not built: no file _kernels{EXTENSION_SUFFIXES[0]} in {FOLDER}")
+
+
+@cache
+def _opened() -> tuple[ctypes.CDLL | None, str | None]:
+    try:
+        return _open(), None
+    except OSError as error:
+        logging.getLogger("qmp_sb3").warning("The native update is not available, PyTorch does its work: %s", error)
+        return None, str(error)
+
+
+def load() -> ctypes.CDLL | None:
+    """The library, or None if it was not built or cannot be opened here, which is logged once."""
+    return _opened()[0]
+
+
+def unavailable() -> str | None:
+    """Why there is no library; None if there is."""
+    return _opened()[1]

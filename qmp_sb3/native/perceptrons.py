@@ -1,0 +1,153 @@
+"""Stacked perceptrons asked for the actions of a vector step by the compiled library: few rows, no gradients."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+import torch as th
+
+from qmp_sb3.layout import TaskLayout
+from qmp_sb3.native.library import load
+
+_MAX_LAYERS = 16  # as in src/perceptrons.h
+ACTIVATIONS = {th.nn.ReLU: 0, th.nn.Tanh: 1}
+"""Activation -> its number in ``src/perceptrons.h``."""
+
+
+class _Perceptrons(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("tasks", "layers", "activation", "unused")),
+        ("widths", ctypes.c_int64 * (_MAX_LAYERS + 1)),
+        ("weights", ctypes.c_void_p * _MAX_LAYERS),
+        ("biases", ctypes.c_void_p * _MAX_LAYERS),
+    ]
+
+
+class _Question(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("inputs", "candidates", "order", "first", "out", "means", "scratch")),
+        *((name, ctypes.c_int64) for name in ("rows", "count", "candidate_width", "networks", "scratch_size")),
+    ]
+
+
+class _Sample(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("outputs", "chosen", "noise", "actions")),
+        *((name, ctypes.c_int64) for name in ("rows", "size")),
+    ]
+
+
+class NativePerceptrons:
+    """Networks stacked as in :class:`~qmp_sb3.networks.independent.IndependentMLP`, on the same memory.
+
+    :param layers: weights ``(copies * tasks, in, out)`` and biases ``(copies * tasks, 1, out)``, float32
+    :param n_tasks: number of tasks
+    :param activation: a key of :data:`ACTIVATIONS`
+    :param threads: how many threads the tasks are divided over, without an effect on the results; None for PyTorch's
+        number
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[np.ndarray, np.ndarray]],
+        n_tasks: int,
+        activation: type[th.nn.Module],
+        threads: int | None = None,
+    ) -> None:
+        library = load()
+        assert library is not None, "the compiled library is not there"
+        self._library, self._layers, self._threads, self.n_tasks = library, list(layers), threads, n_tasks
+        self.copies = len(layers[0][0]) // n_tasks
+        self._stack = _Perceptrons(n_tasks, len(layers), ACTIVATIONS[activation])
+        widths = [layers[0][0].shape[1], *(weight.shape[2] for weight, _ in layers)]
+        self._stack.widths[: len(widths)] = widths
+        self._stack.weights[: len(layers)] = [weight.ctypes.data for weight, _ in layers]
+        self._stack.biases[: len(layers)] = [bias.ctypes.data for _, bias in layers]
+        self.n_in, self.n_out = widths[0], widths[-1]
+        library.perceptrons_scratch.restype = ctypes.c_int64
+        self._question = _Question(scratch_size=library.perceptrons_scratch(ctypes.byref(self._stack)))
+        self._scratch = np.zeros(0, dtype=np.float32)
+        self._arguments = ctypes.byref(self._stack), ctypes.byref(self._question)
+        self._instructions = library.processor_best()
+        self._lock = Lock()  # of the question and its scratch memory
+
+    @staticmethod
+    def suit(layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: type[th.nn.Module]) -> bool:
+        """Whether there is a library, and compiled code for such networks."""
+        of_float = all(array.dtype == np.float32 and array.flags.c_contiguous for pair in layers for array in pair)
+        return activation in ACTIVATIONS and len(layers) <= _MAX_LAYERS and of_float and load() is not None
+
+    def every(self, inputs: th.Tensor) -> th.Tensor:
+        """All rows ``(rows, in)`` through every network: ``(copies, tasks, rows, out)``."""
+        out = th.empty(self.copies, self.n_tasks, len(inputs), self.n_out)
+        self._answer(inputs, out, self.copies)
+        return out
+
+    def every_policy(self, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """As :meth:`every`, and tanh of the first half of each output, ``(rows, copies * tasks, out / 2)``."""
+        out = th.empty(self.copies, self.n_tasks, len(inputs), self.n_out)
+        means = th.empty(len(inputs), self.copies * self.n_tasks, self.n_out // 2)
+        self._answer(inputs, out, self.copies, means=means)
+        return out, means
+
+    def by_row(self, inputs: th.Tensor, layout: TaskLayout) -> th.Tensor:
+        """Each row ``(rows, in)`` through its own task's networks: ``(copies, rows, out)``."""
+        out = th.empty(self.copies, len(inputs), self.n_out)
+        self._answer(inputs, out, self.copies, layout)
+        return out
+
+    def candidates(self, states: th.Tensor, candidates: th.Tensor, layout: TaskLayout, copies: int) -> th.Tensor:
+        """Each state ``(rows, state)`` with each of its candidates ``(rows, candidates, rest of the input)`` through
+        the first ``copies`` of its own task's networks: ``(copies, rows, candidates, out)``.
+        """
+        out = th.empty(copies, *candidates.shape[:2], self.n_out)
+        self._answer(states, out, copies, layout, candidates)
+        return out
+
+    def _answer(
+        self,
+        inputs: th.Tensor,
+        out: th.Tensor,
+        copies: int,
+        layout: TaskLayout | None = None,
+        candidates: th.Tensor | None = None,
+        means: th.Tensor | None = None,
+    ) -> None:
+        inputs = inputs.contiguous()
+        rows, width = inputs.shape
+        count = candidate_width = 0
+        if candidates is not None:
+            candidates = candidates.contiguous()
+            _, count, candidate_width = candidates.shape
+        if width + candidate_width != self.n_in:
+            raise ValueError(f"the networks read {self.n_in} numbers, not {width + candidate_width}")
+        threads = self._threads or th.get_num_threads()
+        with self._lock:
+            question = self._question
+            if len(self._scratch) < threads * question.scratch_size:
+                self._scratch = np.empty(threads * question.scratch_size, dtype=np.float32)
+                question.scratch = self._scratch.ctypes.data
+            question.inputs, question.out, question.rows = inputs.data_ptr(), out.data_ptr(), rows
+            question.networks = copies * self.n_tasks
+            question.order, question.first = (None, None) if layout is None else layout.addresses
+            question.means = None if means is None else means.data_ptr()
+            question.candidates = None if candidates is None else candidates.data_ptr()
+            question.count, question.candidate_width = count or 1, candidate_width
+            self._library.perceptrons_answer(*self._arguments, threads, self._instructions)
+
+
+def sample_actions(outputs: th.Tensor, noise: th.Tensor, chosen: np.ndarray | None) -> th.Tensor:
+    """As :func:`qmp_sb3.distributions.sample_actions`, of float32 in memory, without gradients."""
+    library = load()
+    assert library is not None, "the compiled library is not there"
+    outputs, noise, actions = outputs.contiguous(), noise.contiguous(), th.empty(noise.shape)
+    address = None
+    if chosen is not None:
+        chosen = np.ascontiguousarray(chosen, dtype=np.int64)
+        address = chosen.ctypes.data
+    sample = _Sample(outputs.data_ptr(), address, noise.data_ptr(), actions.data_ptr(), *noise.shape)
+    library.perceptrons_sample(ctypes.byref(sample), library.processor_best())
+    return actions
