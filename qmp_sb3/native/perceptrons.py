@@ -13,7 +13,7 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.native.library import load
 
 _MAX_LAYERS = 16  # as in src/perceptrons.h
-_WORTH_THREADS = 4_000_000  # products of two numbers, about a tenth of a millisecond: less is done before a thread comes
+_WORTH_THREADS = 4_000_000  # multiplications, about a tenth of a millisecond: a thread takes as long to come
 ACTIVATIONS = {th.nn.ReLU: 0, th.nn.Tanh: 1}
 """Activation -> its number in ``src/perceptrons.h``."""
 
