@@ -69,7 +69,7 @@ Polyak's passes over all parameters, activations, noise, drawing the batch, and 
         """
 One Q-switched action for one slot of each task. The loop is what one writes for SB3 models: each policy's mean action,
 the own first critic over the candidates, a sample of the best; with `predict()`, SB3's documented way to ask a model,
-it takes twice as long.
+it takes twice as long. Where the compiled library was built, it chooses the actions, whatever computes the updates.
 """,
     ),
     Section(

@@ -13,6 +13,7 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.native.library import load
 
 _MAX_LAYERS = 16  # as in src/perceptrons.h
+_WORTH_THREADS = 4_000_000  # multiplications, about a tenth of a millisecond: a thread takes as long to come
 ACTIVATIONS = {th.nn.ReLU: 0, th.nn.Tanh: 1}
 """Activation -> its number in ``src/perceptrons.h``."""
 
@@ -46,8 +47,8 @@ class NativePerceptrons:
     :param layers: weights ``(copies * tasks, in, out)`` and biases ``(copies * tasks, 1, out)``, float32
     :param n_tasks: number of tasks
     :param activation: a key of :data:`ACTIVATIONS`
-    :param threads: how many threads the tasks are divided over, without an effect on the results; None for PyTorch's
-        number
+    :param threads: how many threads the tasks are divided over where that is worth it, without an effect on the
+        results; None for PyTorch's number
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class NativePerceptrons:
         self._stack.weights[: len(layers)] = [weight.ctypes.data for weight, _ in layers]
         self._stack.biases[: len(layers)] = [bias.ctypes.data for _, bias in layers]
         self.n_in, self.n_out = widths[0], widths[-1]
+        self._size = sum(weight[0].size for weight, _ in layers)  # weights of one network
         library.perceptrons_scratch.restype = ctypes.c_int64
         self._question = _Question(scratch_size=library.perceptrons_scratch(ctypes.byref(self._stack)))
         self._scratch = np.zeros(0, dtype=np.float32)
@@ -124,7 +126,8 @@ class NativePerceptrons:
             _, count, candidate_width = candidates.shape
         if width + candidate_width != self.n_in:
             raise ValueError(f"the networks read {self.n_in} numbers, not {width + candidate_width}")
-        threads = self._threads or th.get_num_threads()
+        products = out.numel() // self.n_out * self._size
+        threads = (self._threads or th.get_num_threads()) if products > _WORTH_THREADS else 1
         with self._lock:
             question = self._question
             if len(self._scratch) < threads * question.scratch_size:

@@ -18,7 +18,7 @@ from qmp_sb3.replay.row_format import CONTINUATION, REWARD
 if TYPE_CHECKING:
     from qmp_sb3.multitask_sac import MultiTaskSAC
 
-STEPS_PER_CALL = 32  # limits the memory for indices and noise, and how long Ctrl-C has to wait
+STEPS_PER_CALL = 16  # limits the memory for indices and noise, and how long Ctrl-C has to wait
 _ALIGNMENT = 128  # bytes: two cache lines, which processors fetch together
 
 

@@ -142,7 +142,7 @@ def test_what_is_not_a_number_stays_one():
 @compiled
 @th.no_grad()
 def test_the_number_of_threads_changes_nothing():
-    asked, states = network(5, 15, 12, [256, 256]), rows(5, 15)
+    asked, states = network(5, 15, 12, [256, 256]), rows(40, 15)
     alone = asked.every(states)
     asked.use_threads(3)
     assert all(th.equal(asked.every(states), alone) for _ in range(50))
