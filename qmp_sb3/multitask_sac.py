@@ -85,12 +85,11 @@ class MultiTaskSAC(TemperedAlgorithm):
     :param regularizer: term of the actors' loss, e.g. ``"dnc(0.001)"`` (:data:`qmp_sb3.objectives.REGULARIZERS`)
     :param temperatures: ``"task"`` for one of each task, ``"shared"`` for a single one
     :param hooks: what happens between updates, e.g. ``["distill(1e5)"]`` (:data:`qmp_sb3.hooks.HOOKS`)
-    :param warmup_actions: before ``learning_starts``, act by ``"random"`` actions (SB3) or by the
-        ``"policy"`` (the papers)
+    :param warmup_actions: before ``learning_starts``: ``"random"`` actions (SB3) or the ``"policy"``'s (the papers)
     :param num_threads: PyTorch's threads, for the whole process, and those that native updates divide the tasks
         over; None leaves them alone
-    :param backend: who computes the updates: ``"native"``, the compiled library; ``"torch"``; or ``"auto"``, the
-        library where it gives the same as PyTorch. :attr:`backend_note` says why it does not.
+    :param backend: who computes updates: ``"native"``, the compiled library; ``"torch"``, which keeps the library out
+        of acting too; or ``"auto"``, the library where it gives the same. :attr:`backend_note` says why it does not.
     :param matmul_precision: of PyTorch's float32 products, for the whole process: ``"highest"``, ``"high"`` or
         ``"medium"`` (bfloat16 where the processor has units for it); None leaves it alone
     """
@@ -139,7 +138,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         gradients: str = "plain",
         regularizer: str | Regularizer | None = None,
         temperatures: str = "task",
-        hooks: Sequence[str | Hook] = (),
+        hooks: str | Hook | Sequence[str | Hook] = (),
         warmup_actions: str = "random",
         num_threads: int | None = 1,
         matmul_precision: str | None = None,
@@ -187,11 +186,12 @@ class MultiTaskSAC(TemperedAlgorithm):
 
     # ---- set-up ----
 
-    def _set_parts(self, replay: Any, sharing: Any, regularizer: Any, hooks: Sequence[Any]) -> None:
+    def _set_parts(self, replay: Any, sharing: Any, regularizer: Any, hooks: Any) -> None:
         self.replay: Allocation = part("replay", replay, ALLOCATIONS)
         self.sharing: KeepOwn = part("sharing", sharing, SHARING)
         self.regularizer: Regularizer | None = part("regularizer", regularizer, REGULARIZERS)
-        self.hooks: list[Hook] = [part("hooks", hook, HOOKS) for hook in hooks]
+        one = isinstance(hooks, (str, Hook))
+        self.hooks: list[Hook] = [part("hooks", hook, HOOKS) for hook in ([hooks] if one else hooks)]
 
     def _setup_model(self) -> None:
         # load(sharing=...) puts a sentence in a part's place
@@ -212,7 +212,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         )
         assert isinstance(policy, MultiTaskPolicy)
         self.policy = policy.to(self.device)
-        self.policy.use_threads(self.num_threads)
+        self.policy.use_library(self.backend != "torch", self.num_threads)
         self.actor, self.critic, self.critic_target = (
             self.policy.actor,
             self.policy.critic,

@@ -281,11 +281,11 @@ class MultiTaskPolicy(BasePolicy):
             return th.as_tensor(observations)
         return encode_observations(observations, self.observation_space).to(device)
 
-    def use_threads(self, threads: int | None) -> None:
-        """How many threads the compiled networks of acting divide the tasks over; None for PyTorch's number."""
+    def use_library(self, wanted: bool, threads: int | None) -> None:
+        """As :meth:`~qmp_sb3.networks.independent.IndependentMLP.use_library`, of every network."""
         for module in self.modules():
             if isinstance(module, IndependentMLP):
-                module.use_threads(threads)
+                module.use_library(wanted, threads)
 
     def predict(
         self,

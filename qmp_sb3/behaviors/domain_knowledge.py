@@ -1,4 +1,4 @@
-"""The mixture that a designer would set by hand (QMP-Domain: QMP, appendix F)."""
+"""The mixture that a designer would set by hand (QMP-Domain: QMP, appendix D.1)."""
 
 from __future__ import annotations
 

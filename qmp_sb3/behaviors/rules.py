@@ -90,7 +90,7 @@ class Table(Behavior):
     """Candidate j acts for task i with a probability known beforehand.
 
     :param probabilities: ``"self"`` (no sharing), ``"uniform"`` (QMP-Uniform), ``"domain"`` (QMP-Domain: tasks that
-        share a segment of their way, appendix F), or a matrix ``(tasks, tasks)`` whose rows sum to one
+        share a segment of their way, appendix D.1), or a matrix ``(tasks, tasks)`` whose rows sum to one
     """
 
     def __init__(self, probabilities: str | Sequence[Sequence[float]]) -> None:

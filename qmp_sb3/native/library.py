@@ -28,7 +28,7 @@ def _opened() -> tuple[ctypes.CDLL | None, str | None]:
     try:
         return _open(), None
     except OSError as error:
-        logging.getLogger("qmp_sb3").warning("The native update is not available, PyTorch does its work: %s", error)
+        logging.getLogger("qmp_sb3").warning("The compiled library is missing, PyTorch does its work: %s", error)
         return None, str(error)
 
 

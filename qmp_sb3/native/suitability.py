@@ -62,6 +62,8 @@ def _refused_parts(model: MultiTaskSAC) -> Iterator[str]:
         yield f"gradients={model.gradients!r}"
     if model.task_weights not in EVEN_TASK_WEIGHTS:
         yield f"task_weights={model.task_weights!r}"
+    if model.matmul_precision in ("high", "medium"):
+        yield f"matmul_precision={model.matmul_precision!r} is about PyTorch's products"
     if model.temperatures != "task":
         yield f"temperatures={model.temperatures!r}"
 

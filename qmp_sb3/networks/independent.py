@@ -79,7 +79,7 @@ class IndependentMLP(TaskModule):
                 initialize(weight[network], bias[network], generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(bias))
-        self._threads: int | None = None
+        self._library_wanted, self._threads = True, None
         self._bound: tuple[np.ndarray, NativePerceptrons | None] | None = None
         # A plain list: looking parameters up in a ParameterList takes longer than a small layer does.
         self._layers = list(zip(self.weights, self.biases, strict=True))
@@ -160,13 +160,13 @@ class IndependentMLP(TaskModule):
         if self._bound is None or self._bound[0] is not memory:
             layers = [(weight.array, bias.array) for weight, bias in self._layers]
             activation = type(self.activation)
-            suits = NativePerceptrons.suit(layers, activation)
+            suits = self._library_wanted and NativePerceptrons.suit(layers, activation)
             self._bound = memory, NativePerceptrons(layers, self.n_tasks, activation, self._threads) if suits else None
         return self._bound[1]
 
-    def use_threads(self, threads: int | None) -> None:
-        """How many threads the compiled code divides the tasks over; None for PyTorch's number."""
-        self._threads, self._bound = threads, None
+    def use_library(self, wanted: bool, threads: int | None) -> None:
+        """Whether compiled code answers where it can, and over how many threads; None for PyTorch's number."""
+        self._library_wanted, self._threads, self._bound = wanted, threads, None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_bound": None}  # addresses are no part of a copy

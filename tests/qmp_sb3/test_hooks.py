@@ -197,6 +197,11 @@ def test_a_hook_is_its_sentence(sentence):
     assert repr(part("hooks", sentence, HOOKS)) == sentence
 
 
+def test_one_hook_needs_no_list():
+    assert repr(make(hooks="distill(100, 5)").hooks) == repr(make(hooks=["distill(100, 5)"]).hooks)
+    assert len(make(hooks=Counter()).hooks) == 1
+
+
 @pytest.mark.parametrize("sentence, message", [("distill(0)", "at least 1"), ("distill(10, 0)", "at least 1")])
 def test_wrong_numbers_are_refused(sentence, message):
     with pytest.raises(ValueError, match=message):

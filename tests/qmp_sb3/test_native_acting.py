@@ -141,10 +141,21 @@ def test_what_is_not_a_number_stays_one():
 
 @compiled
 @th.no_grad()
+def test_the_library_can_be_left_out():
+    asked, states = network(5, 15, 12, [256, 256]), rows(4, 15)
+    assert asked._compiled() is not None
+    by_library = asked.every(states)
+    asked.use_library(False, None)
+    assert asked._compiled() is None
+    close(asked.every(states), by_library)
+
+
+@compiled
+@th.no_grad()
 def test_the_number_of_threads_changes_nothing():
     asked, states = network(5, 15, 12, [256, 256]), rows(40, 15)
     alone = asked.every(states)
-    asked.use_threads(3)
+    asked.use_library(True, 3)
     assert all(th.equal(asked.every(states), alone) for _ in range(50))
 
 

@@ -337,10 +337,35 @@ def test_a_subclass_with_its_own_update_is_asked() -> None:
 
 
 @native
+def test_a_lower_precision_is_left_to_pytorch() -> None:
+    before = th.get_float32_matmul_precision()
+    try:
+        assert "matmul_precision='medium'" in small(matmul_precision="medium").backend_note
+        assert small(matmul_precision="highest").backend_note is None
+    finally:
+        th.set_float32_matmul_precision(before)
+
+
+@native
 def test_normalized_observations_are_left_to_pytorch() -> None:
     env = VecNormalize(make_multitask_vec_env("QMP/Point2D-v0"), norm_reward=False)
     model = MultiTaskSAC("MlpPolicy", env, policy_kwargs={"net_arch": [8]}, buffer_size=50, device="cpu")
     assert "VecNormalize" in model.backend_note
+
+
+@native
+@pytest.mark.parametrize("module", ["actor", "critic"])
+def test_a_run_that_has_diverged_is_seen_to_have(module: str) -> None:
+    case = Case()
+    losses = []
+    for backend in ("torch", "native"):
+        model = case.model(backend)
+        with th.no_grad():
+            getattr(model, module).network.biases[-1][0] = th.nan  # of task 0, its first critic's
+        sums = model.steps(1, 7) if backend == "torch" else model._native.steps(model, 1, 7)
+        losses.append(sums.isnan().numpy())
+    assert losses[0].any() and not losses[0].all()
+    assert (losses[0] == losses[1]).all()
 
 
 @native

@@ -81,10 +81,13 @@ static void gather(const Step *s, int block) {
     }
 }
 
-/* min_k Q_k of one lane group of the critics' values. */
+/* min_k Q_k of one lane group of the critics' values, NaN if one of them is. */
 INLINE vector least_value(const Step *s, int lane) {
     vector least = load(s->w.values + lane);
-    for (int k = 1; k < s->u->critics; k++) least = smaller(load(s->w.values + k * BLOCK + lane), least);
+    for (int k = 1; k < s->u->critics; k++) {
+        vector value = load(s->w.values + k * BLOCK + lane);
+        least = choose(least == least, smaller(value, least), least);
+    }
     return least;
 }
 

@@ -53,9 +53,10 @@ INLINE vector choose(mask where, vector then, vector otherwise) {
     return (vector)(((mask)then & where) | ((mask)otherwise & ~where));
 }
 
-INLINE vector smaller(vector a, vector b) { return choose(a < b, a, b); }
+/* A value beyond its bound becomes the bound; NaN stays NaN, so that a run that has diverged is seen to have. */
+INLINE vector smaller(vector value, vector bound) { return choose(value > bound, bound, value); }
 
-INLINE vector larger(vector a, vector b) { return choose(a > b, a, b); }
+INLINE vector larger(vector value, vector bound) { return choose(value < bound, bound, value); }
 
 INLINE vector square_root(vector x) {
     vector root;
