@@ -1,7 +1,8 @@
 """Tables of the documentation that show recorded trainings: ``python -m benchmarks.paper.measured docs/methods/*.md``.
 
 A table stands between ``<!-- measured: METHOD... -->`` and ``<!-- end -->``: what the named methods reached on the
-Multistage Reacher, beside separate learners and QMP. A test fails where one is stale.
+Multistage Reacher, beside separate learners and QMP. ``<!-- measured-maze -->`` is for all recorded runs of the Maze. A
+test fails where one is stale.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.paper import curves, reacher
+from benchmarks.paper import curves, maze, reacher
 from qmp_sb3.experiments.run_directory import write_text
 
 PLACE = re.compile(r"(<!-- measured:((?: \S+)+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MAZE = re.compile(r"(<!-- measured-maze -->\n).*?(<!-- end -->)", re.DOTALL)
 BESIDE = ("no-sharing", "qmp")
 """Methods that every table shows."""
 
@@ -31,9 +33,16 @@ def reached(methods: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def routes() -> str:
+    """Success over time and when each route was found, of all recorded runs of the Maze, in Markdown."""
+    runs = curves.load(maze.STUDY.results)
+    return f"{maze.over_time(runs)}\n\n{maze.found(runs)}\n"
+
+
 def rewrite(text: str) -> str:
     """The text with every table as it should be."""
-    return PLACE.sub(lambda place: place[1] + reached(place[2].split()) + place[3], text)
+    text = PLACE.sub(lambda place: place[1] + reached(place[2].split()) + place[3], text)
+    return MAZE.sub(lambda place: place[1] + routes() + place[2], text)
 
 
 def main() -> None:
