@@ -104,7 +104,7 @@ def test_recorded_curves_are_the_runs(tmp_path):
 def test_the_pages_of_the_methods_show_the_recorded_runs():
     pages = sorted((ROOT / "docs").glob("**/*.md"))
     stale = [page.name for page in pages if measured.rewrite(page.read_text()) != page.read_text()]
-    assert not stale, f"run: python -m benchmarks.paper.measured docs/results.md docs/methods/*.md; not up to date: {stale}"
+    assert not stale, f"not up to date: {stale}; python -m benchmarks.paper.measured docs/results.md docs/methods/*.md"
 
 
 def test_a_method_without_runs_is_said_to_have_none(tmp_path, monkeypatch):
