@@ -79,7 +79,8 @@ class IndependentMLP(TaskModule):
                 initialize(weight[network], bias[network], generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(bias))
-        self._library_wanted, self._threads = True, None
+        self._library_wanted = True
+        self._threads: int | None = None
         self._bound: tuple[np.ndarray, NativePerceptrons | None] | None = None
         # A plain list: looking parameters up in a ParameterList takes longer than a small layer does.
         self._layers = list(zip(self.weights, self.biases, strict=True))
