@@ -207,6 +207,7 @@ import os, signal, sys, time
 import numpy as np
 from tests.qmp_envs.parallel_sets import Walkers, make
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started without
 envs = make(Walkers, 2)
 envs.reset(seed=0)
 actions = np.zeros((5, 2), np.float32)
