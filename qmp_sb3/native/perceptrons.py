@@ -11,34 +11,9 @@ import torch as th
 
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.native.library import load
+from qmp_sb3.native.structures import ACTIVATIONS, MAX_LAYERS, Perceptrons, Question, Sample
 
-_MAX_LAYERS = 16  # as in src/perceptrons.h
 _WORTH_THREADS = 4_000_000  # multiplications, about a tenth of a millisecond: a thread takes as long to come
-ACTIVATIONS = {th.nn.ReLU: 0, th.nn.Tanh: 1}
-"""Activation -> its number in ``src/perceptrons.h``."""
-
-
-class _Perceptrons(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in ("tasks", "layers", "activation", "unused")),
-        ("widths", ctypes.c_int64 * (_MAX_LAYERS + 1)),
-        ("weights", ctypes.c_void_p * _MAX_LAYERS),
-        ("biases", ctypes.c_void_p * _MAX_LAYERS),
-    ]
-
-
-class _Question(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("inputs", "candidates", "order", "first", "out", "means", "scratch")),
-        *((name, ctypes.c_int64) for name in ("rows", "count", "candidate_width", "networks", "scratch_size")),
-    ]
-
-
-class _Sample(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("outputs", "chosen", "noise", "actions")),
-        *((name, ctypes.c_int64) for name in ("rows", "size")),
-    ]
 
 
 class NativePerceptrons:
@@ -46,7 +21,7 @@ class NativePerceptrons:
 
     :param layers: weights ``(copies * tasks, in, out)`` and biases ``(copies * tasks, 1, out)``, float32
     :param n_tasks: number of tasks
-    :param activation: a key of :data:`ACTIVATIONS`
+    :param activation: a key of :data:`~qmp_sb3.native.structures.ACTIVATIONS`
     :param threads: how many threads the tasks are divided over where that is worth it, without an effect on the
         results; None for PyTorch's number
     """
@@ -62,7 +37,7 @@ class NativePerceptrons:
         assert library is not None, "the compiled library is not there"
         self._library, self._layers, self._threads, self.n_tasks = library, list(layers), threads, n_tasks
         self.copies = len(layers[0][0]) // n_tasks
-        self._stack = _Perceptrons(n_tasks, len(layers), ACTIVATIONS[activation])
+        self._stack = Perceptrons(n_tasks, len(layers), ACTIVATIONS[activation])
         widths = [layers[0][0].shape[1], *(weight.shape[2] for weight, _ in layers)]
         self._stack.widths[: len(widths)] = widths
         self._stack.weights[: len(layers)] = [weight.ctypes.data for weight, _ in layers]
@@ -70,7 +45,7 @@ class NativePerceptrons:
         self.n_in, self.n_out = widths[0], widths[-1]
         self._size = sum(weight[0].size for weight, _ in layers)  # weights of one network
         library.perceptrons_scratch.restype = ctypes.c_int64
-        self._question = _Question(scratch_size=library.perceptrons_scratch(ctypes.byref(self._stack)))
+        self._question = Question(scratch_size=library.perceptrons_scratch(ctypes.byref(self._stack)))
         self._scratch = np.zeros(0, dtype=np.float32)
         self._arguments = ctypes.byref(self._stack), ctypes.byref(self._question)
         self._instructions = library.processor_best()
@@ -80,7 +55,7 @@ class NativePerceptrons:
     def suit(layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: type[th.nn.Module]) -> bool:
         """Whether there is a library, and compiled code for such networks."""
         of_float = all(array.dtype == np.float32 and array.flags.c_contiguous for pair in layers for array in pair)
-        return activation in ACTIVATIONS and len(layers) <= _MAX_LAYERS and of_float and load() is not None
+        return activation in ACTIVATIONS and len(layers) <= MAX_LAYERS and of_float and load() is not None
 
     def every(self, inputs: th.Tensor) -> th.Tensor:
         """All rows ``(rows, in)`` through every network: ``(copies, tasks, rows, out)``."""
@@ -182,6 +157,6 @@ def sample_actions(outputs: th.Tensor, noise: th.Tensor, chosen: np.ndarray | No
             wrong = chosen[(chosen < 0) | (chosen >= policies[0])][0]
             raise IndexError(f"policy {wrong} is out of range; there are {policies[0]}")
         address = chosen.ctypes.data
-    sample = _Sample(outputs.data_ptr(), address, noise.data_ptr(), actions.data_ptr(), rows, size)
+    sample = Sample(outputs.data_ptr(), address, noise.data_ptr(), actions.data_ptr(), rows, size)
     library.perceptrons_sample(ctypes.byref(sample), library.processor_best())
     return actions

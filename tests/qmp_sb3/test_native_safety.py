@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.distributions import sample_actions
 from qmp_sb3.layout import TaskLayout
+from qmp_sb3.native import library, structures
 from qmp_sb3.native.update import STEPS_PER_CALL, NativeUpdate
 from qmp_sb3.policies import MultiTaskActor
 from tests.qmp_sb3.small_models import make
@@ -167,3 +169,22 @@ def test_one_model_can_be_asked_by_several_threads():
     with ThreadPoolExecutor(4) as pool:
         asked = list(pool.map(lambda _: th.no_grad()(model.actor.network.every)(observations), range(400)))
     assert all(th.equal(one, expected) for one in asked)
+
+
+# ---- a library of other sources ----
+
+
+@pytest.mark.parametrize("function", structures.SIZES)
+def test_a_library_with_other_structures_is_not_used(function, monkeypatch):
+    class Longer(structures.SIZES[function]):
+        _fields_ = [("new", ctypes.c_int64)]
+
+    monkeypatch.setitem(structures.SIZES, function, Longer)
+    with pytest.raises(OSError, match="was built from other sources than these: install the package again"):
+        library._open()
+
+
+def test_a_library_without_sizes_is_not_used(monkeypatch):
+    monkeypatch.setitem(structures.SIZES, "no_such_function", structures.Sample)
+    with pytest.raises(OSError, match="was built from other sources"):
+        library._open()
