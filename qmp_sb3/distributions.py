@@ -32,7 +32,8 @@ def sample_actions(outputs: th.Tensor, noise: th.Tensor, chosen: np.ndarray | No
     :param noise: standard normal, ``(rows, act)``
     :param chosen: the policy of each row, ``(rows,)``
     """
-    if outputs.dtype is th.float32 and outputs.device.type == "cpu" and not th.is_grad_enabled() and load() is not None:
+    of_float = outputs.dtype is th.float32 and noise.dtype is th.float32
+    if of_float and outputs.device.type == "cpu" and not th.is_grad_enabled() and load() is not None:
         return perceptrons.sample_actions(outputs, noise, chosen)
     if chosen is not None:
         outputs = outputs[th.as_tensor(chosen, device=outputs.device), th.arange(len(noise), device=outputs.device)]

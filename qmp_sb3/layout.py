@@ -18,11 +18,14 @@ class TaskLayout:
 
     :param tasks: task index of each row, shape ``(rows,)``
     :param n_tasks: number of tasks of the networks
+    :raises ValueError: if there is no such task
     """
 
     def __init__(self, tasks: np.ndarray, n_tasks: int) -> None:
         self.tasks = np.asarray(tasks, dtype=np.int64)
         self.n_tasks = n_tasks
+        for task in self.tasks[(self.tasks < 0) | (self.tasks >= n_tasks)][:1]:
+            raise ValueError(f"task {task} is out of range; the tasks are 0 to {n_tasks - 1}")
         counts = np.bincount(self.tasks, minlength=n_tasks)
         #: the rows, task by task: those of task t are ``order[first[t]:first[t + 1]]``
         self.order = np.argsort(self.tasks, kind="stable")

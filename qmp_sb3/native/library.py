@@ -8,6 +8,8 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+from qmp_sb3.native.structures import SIZES
+
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 """As in ``src/processor.h``."""
 FOLDER = Path(__file__).parent
@@ -19,8 +21,15 @@ def _open() -> ctypes.CDLL:
         if file.exists():
             library = ctypes.CDLL(str(file))
             library.update_memory_bytes.restype = ctypes.c_int64
+            _refuse_other_sources(library, file)
             return library
     raise OSError(f"it was not built: no file _kernels{EXTENSION_SUFFIXES[0]} in {FOLDER}")
+
+
+def _refuse_other_sources(library: ctypes.CDLL, file: Path) -> None:
+    for function, structure in SIZES.items():
+        if not hasattr(library, function) or getattr(library, function)() != ctypes.sizeof(structure):
+            raise OSError(f"{file} was built from other sources than these: install the package again")
 
 
 @cache

@@ -11,34 +11,9 @@ import torch as th
 
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.native.library import load
+from qmp_sb3.native.structures import ACTIVATIONS, MAX_LAYERS, Perceptrons, Question, Sample
 
-_MAX_LAYERS = 16  # as in src/perceptrons.h
 _WORTH_THREADS = 4_000_000  # multiplications, about a tenth of a millisecond: a thread takes as long to come
-ACTIVATIONS = {th.nn.ReLU: 0, th.nn.Tanh: 1}
-"""Activation -> its number in ``src/perceptrons.h``."""
-
-
-class _Perceptrons(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in ("tasks", "layers", "activation", "unused")),
-        ("widths", ctypes.c_int64 * (_MAX_LAYERS + 1)),
-        ("weights", ctypes.c_void_p * _MAX_LAYERS),
-        ("biases", ctypes.c_void_p * _MAX_LAYERS),
-    ]
-
-
-class _Question(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("inputs", "candidates", "order", "first", "out", "means", "scratch")),
-        *((name, ctypes.c_int64) for name in ("rows", "count", "candidate_width", "networks", "scratch_size")),
-    ]
-
-
-class _Sample(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("outputs", "chosen", "noise", "actions")),
-        *((name, ctypes.c_int64) for name in ("rows", "size")),
-    ]
 
 
 class NativePerceptrons:
@@ -46,7 +21,7 @@ class NativePerceptrons:
 
     :param layers: weights ``(copies * tasks, in, out)`` and biases ``(copies * tasks, 1, out)``, float32
     :param n_tasks: number of tasks
-    :param activation: a key of :data:`ACTIVATIONS`
+    :param activation: a key of :data:`~qmp_sb3.native.structures.ACTIVATIONS`
     :param threads: how many threads the tasks are divided over where that is worth it, without an effect on the
         results; None for PyTorch's number
     """
@@ -62,7 +37,7 @@ class NativePerceptrons:
         assert library is not None, "the compiled library is not there"
         self._library, self._layers, self._threads, self.n_tasks = library, list(layers), threads, n_tasks
         self.copies = len(layers[0][0]) // n_tasks
-        self._stack = _Perceptrons(n_tasks, len(layers), ACTIVATIONS[activation])
+        self._stack = Perceptrons(n_tasks, len(layers), ACTIVATIONS[activation])
         widths = [layers[0][0].shape[1], *(weight.shape[2] for weight, _ in layers)]
         self._stack.widths[: len(widths)] = widths
         self._stack.weights[: len(layers)] = [weight.ctypes.data for weight, _ in layers]
@@ -70,7 +45,7 @@ class NativePerceptrons:
         self.n_in, self.n_out = widths[0], widths[-1]
         self._size = sum(weight[0].size for weight, _ in layers)  # weights of one network
         library.perceptrons_scratch.restype = ctypes.c_int64
-        self._question = _Question(scratch_size=library.perceptrons_scratch(ctypes.byref(self._stack)))
+        self._question = Question(scratch_size=library.perceptrons_scratch(ctypes.byref(self._stack)))
         self._scratch = np.zeros(0, dtype=np.float32)
         self._arguments = ctypes.byref(self._stack), ctypes.byref(self._question)
         self._instructions = library.processor_best()
@@ -80,24 +55,24 @@ class NativePerceptrons:
     def suit(layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: type[th.nn.Module]) -> bool:
         """Whether there is a library, and compiled code for such networks."""
         of_float = all(array.dtype == np.float32 and array.flags.c_contiguous for pair in layers for array in pair)
-        return activation in ACTIVATIONS and len(layers) <= _MAX_LAYERS and of_float and load() is not None
+        return activation in ACTIVATIONS and len(layers) <= MAX_LAYERS and of_float and load() is not None
 
     def every(self, inputs: th.Tensor) -> th.Tensor:
         """All rows ``(rows, in)`` through every network: ``(copies, tasks, rows, out)``."""
-        out = th.empty(self.copies, self.n_tasks, len(inputs), self.n_out)
+        out = inputs.new_empty(self.copies, self.n_tasks, len(inputs), self.n_out)
         self._answer(inputs, out, self.copies)
         return out
 
     def every_policy(self, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """As :meth:`every`, and tanh of the first half of each output, ``(rows, copies * tasks, out / 2)``."""
-        out = th.empty(self.copies, self.n_tasks, len(inputs), self.n_out)
-        means = th.empty(len(inputs), self.copies * self.n_tasks, self.n_out // 2)
+        out = inputs.new_empty(self.copies, self.n_tasks, len(inputs), self.n_out)
+        means = inputs.new_empty(len(inputs), self.copies * self.n_tasks, self.n_out // 2)
         self._answer(inputs, out, self.copies, means=means)
         return out, means
 
     def by_row(self, inputs: th.Tensor, layout: TaskLayout) -> th.Tensor:
         """Each row ``(rows, in)`` through its own task's networks: ``(copies, rows, out)``."""
-        out = th.empty(self.copies, len(inputs), self.n_out)
+        out = inputs.new_empty(self.copies, len(inputs), self.n_out)
         self._answer(inputs, out, self.copies, layout)
         return out
 
@@ -105,7 +80,7 @@ class NativePerceptrons:
         """Each state ``(rows, state)`` with each of its candidates ``(rows, candidates, rest of the input)`` through
         the first ``copies`` of its own task's networks: ``(copies, rows, candidates, out)``.
         """
-        out = th.empty(copies, *candidates.shape[:2], self.n_out)
+        out = states.new_empty(copies, *candidates.shape[:2], self.n_out)
         self._answer(states, out, copies, layout, candidates)
         return out
 
@@ -118,14 +93,12 @@ class NativePerceptrons:
         candidates: th.Tensor | None = None,
         means: th.Tensor | None = None,
     ) -> None:
-        inputs = inputs.contiguous()
-        rows, width = inputs.shape
+        self._check(inputs, copies, layout, candidates)
+        inputs, rows = inputs.contiguous(), len(inputs)
         count = candidate_width = 0
         if candidates is not None:
             candidates = candidates.contiguous()
             _, count, candidate_width = candidates.shape
-        if width + candidate_width != self.n_in:
-            raise ValueError(f"the networks read {self.n_in} numbers, not {width + candidate_width}")
         products = out.numel() // self.n_out * self._size
         threads = (self._threads or th.get_num_threads()) if products > _WORTH_THREADS else 1
         with self._lock:
@@ -141,16 +114,49 @@ class NativePerceptrons:
             question.count, question.candidate_width = count or 1, candidate_width
             self._library.perceptrons_answer(*self._arguments, threads, self._instructions)
 
+    def _check(self, inputs: th.Tensor, copies: int, layout: TaskLayout | None, candidates: th.Tensor | None) -> None:
+        """Refuse what PyTorch would refuse too: the compiled code reads and writes where it is told to."""
+        rows, width = inputs.shape
+        for given in (inputs,) if candidates is None else (inputs, candidates):
+            if given.dtype is not th.float32 or given.device.type != "cpu":
+                raise ValueError(f"the networks read float32 in memory, not {given.dtype} on {given.device}")
+        if candidates is not None:
+            width += candidates.shape[2]
+            if len(candidates) != rows:
+                raise ValueError(f"there are {rows} rows, but the candidates of {len(candidates)}")
+        if width != self.n_in:
+            raise ValueError(f"the networks read {self.n_in} numbers, not {width}")
+        if copies > self.copies:
+            raise ValueError(f"{copies} copies are asked, of {self.copies}")
+        if layout is None:
+            return
+        if layout.n_tasks != self.n_tasks:
+            raise ValueError(f"the layout is for {layout.n_tasks} tasks, the networks are of {self.n_tasks}")
+        if len(layout.tasks) != rows:
+            raise ValueError(f"there are {rows} rows, but the tasks of {len(layout.tasks)}")
+
 
 def sample_actions(outputs: th.Tensor, noise: th.Tensor, chosen: np.ndarray | None) -> th.Tensor:
-    """As :func:`qmp_sb3.distributions.sample_actions`, of float32 in memory, without gradients."""
+    """As :func:`qmp_sb3.distributions.sample_actions`, of float32 in memory, without gradients.
+
+    :raises IndexError: if there is no such policy
+    """
     library = load()
     assert library is not None, "the compiled library is not there"
-    outputs, noise, actions = outputs.contiguous(), noise.contiguous(), th.empty(noise.shape)
-    address = None
+    outputs, noise, address = outputs.contiguous(), noise.contiguous(), None
+    rows, size = noise.shape
+    *policies, count, width = outputs.shape
+    if count != rows or width != 2 * size or len(policies) != (chosen is not None):
+        raise ValueError(f"outputs {tuple(outputs.shape)} and noise {tuple(noise.shape)} do not belong together")
+    actions = outputs.new_empty(rows, size)
     if chosen is not None:
         chosen = np.ascontiguousarray(chosen, dtype=np.int64)
+        if chosen.shape != (rows,):
+            raise ValueError(f"there are {rows} rows, but the choices of {chosen.shape}")
+        if rows and chosen.view(np.uint64).max() >= policies[0]:  # read so, negative ones are the largest
+            wrong = chosen[(chosen < 0) | (chosen >= policies[0])][0]
+            raise IndexError(f"policy {wrong} is out of range; there are {policies[0]}")
         address = chosen.ctypes.data
-    sample = _Sample(outputs.data_ptr(), address, noise.data_ptr(), actions.data_ptr(), *noise.shape)
+    sample = Sample(outputs.data_ptr(), address, noise.data_ptr(), actions.data_ptr(), rows, size)
     library.perceptrons_sample(ctypes.byref(sample), library.processor_best())
     return actions

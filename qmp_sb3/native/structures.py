@@ -1,14 +1,14 @@
-"""The structures of ``src/update.h``, field by field."""
+"""The structures of ``src/update.h`` and ``src/perceptrons.h``, field by field."""
 
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_double, c_int64, c_void_p
+from ctypes import c_double, c_int32, c_int64, c_void_p
 
 from torch import nn
 
 MAX_LAYERS = 16
-#: class of the hidden layers' activation -> its number in ``src/product.h``
+#: class of the hidden layers' activation -> its number in ``src/product.h`` and ``src/perceptrons.h``
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.Tanh: 2}
 
 
@@ -74,3 +74,35 @@ class Update(ctypes.Structure):
         ("noise", c_void_p),
         ("sums", c_void_p),
     ]
+
+
+class Perceptrons(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("tasks", "layers", "activation", "unused")),
+        ("widths", c_int64 * (MAX_LAYERS + 1)),
+        ("weights", c_void_p * MAX_LAYERS),
+        ("biases", c_void_p * MAX_LAYERS),
+    ]
+
+
+class Question(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("inputs", "candidates", "order", "first", "out", "means", "scratch")),
+        *((name, c_int64) for name in ("rows", "count", "candidate_width", "networks", "scratch_size")),
+    ]
+
+
+class Sample(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("outputs", "chosen", "noise", "actions")),
+        *((name, c_int64) for name in ("rows", "size")),
+    ]
+
+
+#: function of the library that says a structure's size -> the structure
+SIZES: dict[str, type[ctypes.Structure]] = {
+    "update_bytes": Update,
+    "perceptrons_bytes": Perceptrons,
+    "question_bytes": Question,
+    "sample_bytes": Sample,
+}

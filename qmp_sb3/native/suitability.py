@@ -11,6 +11,7 @@ from qmp_sb3.native.library import unavailable
 from qmp_sb3.native.structures import ACTIVATIONS, MAX_LAYERS
 from qmp_sb3.networks import IndependentMLP
 from qmp_sb3.networks.flat_parameters import FlatParameters
+from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic
 from qmp_sb3.replay import MultiTaskReplayBuffer
 from qmp_sb3.replay.allocations import Equal, Own
 from qmp_sb3.sharing import KeepOwn
@@ -37,7 +38,10 @@ def _changed(thing: object, base: type, *methods: str) -> Iterator[str]:
 
 
 def _refusals(model: MultiTaskSAC, general: type[MultiTaskSAC]) -> Iterator[str]:
-    yield from _changed(model, general, "steps", "update", "_set_gradient")
+    yield from _changed(model, general, "steps", "update", "_set_gradient", "_learn_temperatures", "temperature")
+    yield from _changed(model.actor, MultiTaskActor, "forward", "action_log_prob")
+    for critic in (model.critic, model.critic_target):
+        yield from _changed(critic, MultiTaskCritic, "forward")
     yield from _changed(model.replay_buffer, MultiTaskReplayBuffer, "sample", "draw", "gather")
     if model.device.type != "cpu":
         yield f"the device is {model.device}"
@@ -48,6 +52,10 @@ def _refusals(model: MultiTaskSAC, general: type[MultiTaskSAC]) -> Iterator[str]
             yield f"activation_fn is {type(network.activation).__name__}, neither ReLU nor Tanh"
         elif len(network.weights) > MAX_LAYERS:
             yield f"the {name} has {len(network.weights)} layers; {MAX_LAYERS} are the most"
+    for name in ("actor", "critic", "critic_target"):
+        part = getattr(model, name)
+        if isinstance(part.network, IndependentMLP) and not _in_one_piece(part.network, part.flat.flat):
+            yield f"the {name}'s parameters have memory of their own, which load_state_dict(assign=True) gives them"
     yield from _refused_parts(model)
     yield from _refused_replay(model)
     yield from _refused_optimizers(model)
@@ -85,6 +93,8 @@ def _refused_optimizers(model: MultiTaskSAC) -> Iterator[str]:
         optimized.append(("temperatures'", None, model.ent_coef_tensor))
     else:
         optimized.append(("temperatures'", model.ent_coef_optimizer, model.log_ent_coef))
+    if optimized[-1][2].shape != (model.n_tasks,) or not optimized[-1][2].is_contiguous():
+        yield f"the temperatures are {tuple(optimized[-1][2].shape)} numbers, not one for each of {model.n_tasks} tasks"
     for owner, optimizer, numbers in optimized:
         if numbers.dtype != dtype or dtype not in (th.float32, th.float64):
             yield f"the {owner} numbers are {numbers.dtype}, those of the replay buffer {dtype}"
@@ -111,6 +121,11 @@ def _refused_optimizer(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> Ite
         moment = state[name]
         if moment.dtype != numbers.dtype or moment.shape != numbers.shape or not moment.is_contiguous():
             yield f"{name} has another form than the parameters"
+
+
+def _in_one_piece(network: IndependentMLP, flat: th.Tensor) -> bool:
+    first, end = flat.data_ptr(), flat.data_ptr() + flat.numel() * flat.element_size()
+    return all(first <= one.data_ptr() < end for one in (*network.weights, *network.biases))
 
 
 def _same_form(one: FlatParameters, other: FlatParameters) -> bool:

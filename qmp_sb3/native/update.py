@@ -63,7 +63,7 @@ class NativeUpdate:
             self._run(update)
             for structure in (update.actor, update.critic, update.temperatures):
                 structure.adam.steps += now
-        _count_steps(model, gradient_steps)
+            _count_steps(model, now)  # at once: Ctrl-C may come before the next
         return th.from_numpy(sums.T)
 
     @staticmethod

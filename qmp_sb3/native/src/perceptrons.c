@@ -25,6 +25,11 @@ static void work(void *argument, int worker) {
     }
 }
 
+/* As update_bytes(). */
+EXPORT int64_t perceptrons_bytes(void) { return sizeof(struct perceptrons); }
+EXPORT int64_t question_bytes(void) { return sizeof(struct question); }
+EXPORT int64_t sample_bytes(void) { return sizeof(struct sample); }
+
 /* Numbers of scratch memory that one thread needs. */
 EXPORT int64_t perceptrons_scratch(const struct perceptrons *perceptrons) {
     int64_t widest = 0;

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum { RELU, TANH };
+enum { LINEAR, RELU, TANH }; /* as in qmp_sb3/native/structures.py */
 enum { MAX_LAYERS = 16 };
 
 struct perceptrons {
