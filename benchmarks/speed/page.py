@@ -69,8 +69,7 @@ Polyak's passes over all parameters, activations, noise, drawing the batch, and 
         """
 One Q-switched action for one slot of each task. The loop is what one writes for SB3 models: each policy's mean action,
 the own first critic over the candidates, a sample of the best; with `predict()`, SB3's documented way to ask a model,
-it takes twice as long. When these times were taken, the compiled library chose the actions in the column `torch` too,
-which `backend="torch"` no longer lets it do.
+it takes longer still.
 """,
     ),
     Section(
