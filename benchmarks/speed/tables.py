@@ -26,6 +26,11 @@ def of_kind(cases: Cases, kind: str) -> dict[str, Mapping[str, results.Record]]:
 UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 
 
+def times(factor: float) -> str:
+    """How many times faster, two digits or the whole number."""
+    return f"{factor:.0f}x" if factor >= 99.5 else f"{factor:.2g}x"
+
+
 def duration(value: float) -> str:
     """Three digits, in s, ms or µs."""
     unit, size = next((unit for unit in UNITS if value >= unit[1]), UNITS[-1])
@@ -38,7 +43,7 @@ def cell(variants: Mapping[str, results.Record], name: str, peer: str | None = N
     if name not in variants:
         return ""
     own = seconds(variants[name])
-    factor = "" if peer is None or peer not in variants else f" (**{seconds(variants[peer]) / own:.2g}x**)"
+    factor = "" if peer is None or peer not in variants else f" (**{times(seconds(variants[peer]) / own)}**)"
     return duration(own) + factor
 
 
@@ -116,7 +121,7 @@ def vector_steps(cases: Cases) -> str:
 def _peer(variants: Mapping[str, results.Record], name: str) -> str:
     """A peer's time, and how many times faster ours is."""
     ours, theirs = seconds(variants[environments.BATCH]), seconds(variants[name])
-    return f"{duration(theirs)} (**{theirs / ours:.2g}x**)"
+    return f"{duration(theirs)} (**{times(theirs / ours)}**)"
 
 
 def single_steps(cases: Cases) -> str:
