@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks.paper import curves, maze, reacher
-from qmp_sb3.experiments.run_directory import write_text
+from qmp_sb3.experiments.readme import bring_up_to_date
 
 PLACE = re.compile(r"(<!-- measured:((?: \S+)+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MAZE = re.compile(r"(<!-- measured-maze -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -47,12 +46,7 @@ def rewrite(text: str) -> str:
 
 def main() -> None:
     """Bring the files named on the command line up to date."""
-    for name in sys.argv[1:]:
-        path = Path(name)
-        text = path.read_text(encoding="utf-8")
-        if rewrite(text) != text:
-            write_text(path, rewrite(text))
-            print(f"{name}: tables brought up to date")
+    bring_up_to_date(sys.argv[1:], rewrite)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from benchmarks.speed.interleaved import Variant
 from qmp_sb3 import QMP, make_multitask_vec_env
@@ -77,7 +78,6 @@ def our_model(tasks: int, batch_size: int, **arguments: Any) -> QMP:
 def separate_models(tasks: int, batch_size: int, **arguments: Any) -> list[SAC]:
     """One SB3 model per task, each with a full replay buffer."""
     models = []
-    rows = transitions(STORED, 1)
     for seed in range(tasks):
         model = SAC(
             "MlpPolicy",
@@ -89,15 +89,20 @@ def separate_models(tasks: int, batch_size: int, **arguments: Any) -> list[SAC]:
             policy_kwargs={"net_arch": HIDDEN},
             **arguments,
         )
-        model.set_logger(Logger(None, []))
-        buffer = model.replay_buffer
-        assert buffer is not None
-        stored = (buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards, buffer.dones)
-        for array, values in zip(stored, rows, strict=True):
-            array[:] = values
-        buffer.pos, buffer.full = 0, True
+        fill(model)
         models.append(model)
     return models
+
+
+def fill(model: OffPolicyAlgorithm) -> None:
+    """Give a model of one task, SB3's or SBX's, a full replay buffer and a logger that writes nowhere."""
+    model.set_logger(Logger(None, []))
+    buffer = model.replay_buffer
+    assert buffer is not None
+    stored = (buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards, buffer.dones)
+    for array, values in zip(stored, transitions(STORED, 1), strict=True):
+        array[:] = values
+    buffer.pos, buffer.full = 0, True
 
 
 def update(tasks: int, batch_size: int, steps: int) -> dict[str, Variant]:

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from sbx import SAC
-from stable_baselines3.common.logger import Logger
 
 from benchmarks.speed import results
 from benchmarks.speed.interleaved import Case, Variant
-from benchmarks.speed.learners import HIDDEN, OBSERVATIONS, STORED, NoDynamics, transitions
+from benchmarks.speed.learners import HIDDEN, OBSERVATIONS, STORED, NoDynamics, fill
 from benchmarks.speed.runner import ROUND_SECONDS, ROUNDS, run
 
 UPDATES = ((5, 32), (10, 32), (5, 256))  # tasks, batch
@@ -29,7 +28,6 @@ STEPS_PER_CALL = (1, 100)
 def models(tasks: int, batch_size: int) -> list[SAC]:
     """One model per task, each with a full replay buffer."""
     made = []
-    rows = transitions(STORED, 1)
     for seed in range(tasks):
         model = SAC(
             "MlpPolicy",
@@ -39,12 +37,7 @@ def models(tasks: int, batch_size: int) -> list[SAC]:
             batch_size=batch_size,
             policy_kwargs={"net_arch": HIDDEN},
         )
-        model.set_logger(Logger(None, []))
-        buffer = model.replay_buffer
-        stored = (buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards, buffer.dones)
-        for array, values in zip(stored, rows, strict=True):
-            array[:] = values
-        buffer.pos, buffer.full = 0, True
+        fill(model)
         made.append(model)
     return made
 

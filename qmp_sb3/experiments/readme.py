@@ -72,14 +72,19 @@ def rewrite(text: str) -> str:
     return PLACE.sub(lambda place: place[1] + TABLES[place[2]](*place[3].split()) + place[4], text)
 
 
-def main() -> None:
-    """Bring the files named on the command line up to date."""
-    for name in sys.argv[1:]:
+def bring_up_to_date(names: Sequence[str], rewrite: Callable[[str], str]) -> None:
+    """Rewrite the files whose tables are stale, and say which."""
+    for name in names:
         path = Path(name)
         text = path.read_text(encoding="utf-8")
         if rewrite(text) != text:
             write_text(path, rewrite(text))
             print(f"{name}: tables brought up to date")
+
+
+def main() -> None:
+    """Bring the files named on the command line up to date."""
+    bring_up_to_date(sys.argv[1:], rewrite)
 
 
 if __name__ == "__main__":
