@@ -108,6 +108,8 @@ def _refused_optimizer(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> Ite
     if type(optimizer) is not th.optim.Adam:
         yield f"{type(optimizer).__name__} is not Adam"
         return
+    if "step" in vars(optimizer) or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        yield "something is to happen at its steps (a hook or a scheduler)"
     [group, *others] = optimizer.param_groups
     if others or len(group["params"]) != 1 or group["params"][0] is not numbers:
         yield "its parameters are not one tensor"

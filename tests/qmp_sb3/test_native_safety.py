@@ -48,6 +48,41 @@ def test_parameters_that_were_given_other_memory_are_left_to_pytorch(part, how):
     assert model.update_backend == "torch" and f"the {part}'s parameters have memory of their own" in model.backend_note
 
 
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_parameters_that_were_given_other_memory_go_on_learning(backend):
+    models = [Case().model(backend) for _ in range(2)]
+    for module in (models[1].actor, models[1].critic, models[1].critic_target):
+        vector_to_parameters(parameters_to_vector(module.parameters()).detach(), module.parameters())
+    for model in models:
+        model.train(3, 7)
+    assert models[1].update_backend == models[0].update_backend
+    assert difference(*models) == 0.0
+
+
+def test_parameters_that_were_given_other_memory_act():
+    model, observation = small(), np.full((2, 2), 0.3, dtype=np.float32)
+    before = model.predict(observation, deterministic=True, task=0)[0]
+    vector = parameters_to_vector(model.actor.parameters()).detach()
+    vector_to_parameters(th.zeros_like(vector), model.actor.parameters())
+    assert before.any() and not model.predict(observation, deterministic=True, task=0)[0].any()
+
+
+def test_an_optimizer_with_a_hook_is_stepped_by_pytorch():
+    model, steps = Case().model("auto"), []
+    handle = model.critic.optimizer.register_step_post_hook(lambda *args: steps.append(1))
+    assert "a hook" in model.backend_note
+    model.train(2, 7)
+    assert len(steps) == 2
+    handle.remove()
+    assert model.update_backend == "native"
+
+
+def test_no_steps_are_no_steps():
+    model = Case().model("auto")
+    model.train(0, 7)
+    assert model._n_updates == 0
+
+
 class OwnTemperature(MultiTaskSAC):
     def _learn_temperatures(self, *args):
         return super()._learn_temperatures(*args)
@@ -181,6 +216,17 @@ def test_a_library_with_other_structures_is_not_used(function, monkeypatch):
 
     monkeypatch.setitem(structures.SIZES, function, Longer)
     with pytest.raises(OSError, match="was built from other sources than these: install the package again"):
+        library._open()
+
+
+def test_a_library_of_sources_that_changed_is_not_used(monkeypatch, tmp_path):
+    file = next(library.FOLDER.glob("_kernels*"))
+    (tmp_path / file.name).symlink_to(file)
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    assert library._open()  # no sources beside it: nothing to compare with
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "update.c").write_text("/* another */")
+    with pytest.raises(OSError, match="was built from other sources"):
         library._open()
 
 
