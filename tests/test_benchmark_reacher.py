@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper import curves, maze, measured
+from benchmarks.paper import curves, maze, measured, training
 from benchmarks.paper.curves import Curves
 from benchmarks.paper.reacher import minutes, summary, table
 
@@ -69,12 +69,13 @@ def test_the_command(tmp_path):
         "--methods",
         "no-sharing",
         "parameters+qmp",
+        "qmp,gradient_steps=10",
         "--seeds",
         "0",
     ]
     options = ["--steps", "1000", "--jobs", "1", "--out", str(tmp_path / "runs")]
     result = subprocess.run(command + options, cwd=ROOT, capture_output=True, text=True, check=True)
-    for method in ("no-sharing", "parameters+qmp"):
+    for method in ("no-sharing", "parameters+qmp", "qmp,gradient_steps=10"):
         [line] = [line for line in result.stdout.splitlines() if line.startswith(f"| {method} | 1 |")]
         assert float(line.split(" | ")[-1].rstrip(" |")) >= 0.0, "the minutes"
         assert (tmp_path / "runs" / f"{method}-0" / "result.json").exists()
@@ -84,6 +85,19 @@ def test_a_wrong_method_is_said_before_anything_runs(tmp_path):
     command = [sys.executable, "-m", "benchmarks.paper.reacher", "--methods", "qmp", "parameters+pqm"]
     result = subprocess.run([*command, "--out", str(tmp_path / "runs")], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2 and "did you mean 'qmp'" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_method_may_come_with_settings():
+    assert training.parsed("parameters+qmp") == ("parameters+qmp", {})
+    name, overrides = training.parsed("qmp,train_freq=2,policy_kwargs.net_arch=[64,64]")
+    assert (name, overrides) == ("qmp", {"train_freq": 2, "policy_kwargs.net_arch": [64, 64]})
+
+
+def test_a_wrong_setting_is_said_before_anything_runs(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.paper.maze", "--methods", "qmp,train_frq=2"]
+    result = subprocess.run([*command, "--out", str(tmp_path / "runs")], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2 and "train_freq" in result.stderr
     assert not (tmp_path / "runs").exists()
 
 
