@@ -133,7 +133,12 @@ def test_a_method_without_runs_is_said_to_have_none(tmp_path, monkeypatch):
 def test_the_maze_says_when_a_route_was_found():
     success = np.array([[0.0, 0.6], [0.4, 0.2], [1.0, 1.0]])  # (evaluations, routes)
     one = curves.Curves(np.array([1000, 2000, 3000]), {"success_all": success}, pace=0.06)
-    assert maze.found({"qmp": [one]}).splitlines()[-1] == "| qmp | 3k | 1k |"
-    assert maze.over_time({"qmp": [one, one]}).splitlines()[-1] == "| qmp | 2 | 0.30 | 0.30 | 1.00 | 3 |"
+    assert maze.found({"qmp": [one]}).splitlines()[-1] == "| qmp | 3k | 1k | 3k |"
+    assert maze.over_time({"qmp": [one, one]}).splitlines()[-1] == "| qmp | 2 | 0.30 | 0.30 | 1.00 | 1000.0 |"
     never = curves.Curves(one.steps, {"success_all": np.zeros((3, 2))})
-    assert maze.found({"qmp": [never]}).splitlines()[-1] == "| qmp | never | never |"
+    assert maze.found({"qmp": [never]}).splitlines()[-1] == "| qmp | never | never | 3k |"
+    short = curves.Curves(one.steps[:2], {"success_all": success[:2]}, pace=0.03)
+    assert maze.over_time({"short": [short], "qmp": [one]}).splitlines()[-2:] == [
+        "| short | 1 | 0.30 | 0.30 |  | 500.0 |",
+        "| qmp | 1 | 0.30 | 0.30 | 1.00 | 1000.0 |",
+    ]
