@@ -23,6 +23,7 @@ MEASURE_MEANINGS = {
 }
 
 
+
 def missing_package() -> ModuleNotFoundError:
     """The error where Meta-World is not installed."""
     return ModuleNotFoundError(

@@ -107,7 +107,9 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._observations[slots] = observations
         return self._observations.copy(), self._reset_infos(slots)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._elapsed is None:
             raise ResetNeeded("Call reset() before step().")
         observations, outcome = self._slots.step(actions)

@@ -32,8 +32,8 @@ def bellman_target(
 
 
 def absolute_errors(values: th.Tensor, target: th.Tensor) -> th.Tensor:
-    """\|delta\| = 1/2 sum_k \|y - Q_k(s, a)\| of each transition (Shared-Unique Features, equation 2): the mean over
-    critics, ``(tasks, batch)``."""
+    """abs(delta) = 1/2 sum_k abs(y - Q_k(s, a)) of each transition, the mean over the critics, ``(tasks, batch)``
+    (Shared-Unique Features, equation 2)."""
     return (target - values).abs().mean(dim=0)
 
 
