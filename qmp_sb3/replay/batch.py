@@ -26,7 +26,8 @@ class Batch:
         fill the block; None where nobody wants to know their errors
     :param importance: what corrects that some transitions are drawn more often than others, ``(tasks, batch)``, at most
         1; None where none are
-    :param errors: the size of the critics' error at each transition before the update, ``(tasks, batch)``: its answer where there is an index
+    :param errors: the size of the critics' error at each transition before the update, ``(tasks, batch)``: the
+        update's answer where there is an index
     """
 
     rows: th.Tensor

@@ -22,6 +22,10 @@ class Draw(ABC):
         :param remaining: from 1 at the beginning to 0 at the end
         """
 
+    def measures(self) -> dict[str, float]:
+        """What is logged of it, by name."""
+        return {}
+
     @abstractmethod
     def kept(self, known: Priorities | None, written: np.ndarray, rows: int) -> Priorities | None:
         """The priorities that a replay buffer keeps for this, None for none.
@@ -44,7 +48,8 @@ class Uniform(Draw):
 
 class Prioritized(Draw):
     """Proportional prioritized replay (Schaul et al., 2016, section 3): transition m is drawn with probability
-    P(m) = p_m^alpha / sum_n p_n^alpha, and its critic's loss is weighted by (1 / (n P(m)))^beta.
+    P(m) = p_m^alpha / sum_n p_n^alpha, and its critic's loss is weighted by (1 / (n P(m)))^beta, divided by the largest of
+    the batch.
 
     p = |delta| + epsilon with the error of the last update that it was in; new transitions have the largest priority
     that there is. ``beta`` grows linearly to 1 until the end of training.
@@ -77,6 +82,9 @@ class Prioritized(Draw):
 
     def anneal(self, remaining: float) -> None:
         self.remaining = min(max(float(remaining), 0.0), 1.0)
+
+    def measures(self) -> dict[str, float]:
+        return {"beta": self.beta}
 
     def kept(self, known: Priorities | None, written: np.ndarray, rows: int) -> Priorities:
         if known is None:

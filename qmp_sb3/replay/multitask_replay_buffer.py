@@ -271,6 +271,12 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             batch.weights, batch.counts = (to_device(array, self.device) for array in (weights, counts))
         return batch
 
+    def mean_priorities(self) -> np.ndarray | None:
+        """The mean p^alpha of each task's transitions, ``(tasks,)``; None where they have no priorities."""
+        if self.priorities is None:
+            return None
+        return self.priorities.masses(self.allocation.together) / np.maximum(self.sizes, 1)
+
     def feedback(self, batch: Batch) -> None:
         """Make priorities of the errors that an update has written to a batch, which was sampled last.
 

@@ -105,10 +105,10 @@ class Priorities:
         """
         tasks = np.broadcast_to(np.arange(len(counts))[:, None], rows.shape)
         filled = np.arange(rows.shape[1]) < counts[:, None]
-        number = np.minimum(self._seen, self.trees.rows)[:, None]
+        number = np.clip(self._seen, 1, self.trees.rows)[:, None]
         probabilities = self.trees.at(tasks, rows) / np.maximum(self.trees.total(), _SMALLEST)[:, None]
         if shares is not None:
-            probabilities, number = probabilities * shares[:, None], number.sum()
+            probabilities, number = probabilities * shares[:, None], np.minimum(self._seen, self.trees.rows).sum()
         weights = importance_weights(np.where(filled, probabilities, 1.0), number, self.rule.beta) * filled
         largest = weights.max(axis=1, keepdims=True) if shares is None else weights.max()
         return weights / np.maximum(largest, _SMALLEST)

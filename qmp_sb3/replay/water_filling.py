@@ -20,8 +20,9 @@ def water_filling(masses: np.ndarray, total: float, low: float, high: float) -> 
 
 
 def whole(parts: np.ndarray) -> np.ndarray:
-    """Whole numbers with the same sum, ``(n,)``, each less than 1 away from its part: the largest remainders are rounded
-    up, of equal ones the first.
+    """Whole numbers with the same sum, ``(n,)``, each less than 1 away from its part.
+
+    The largest remainders are rounded up, of equal ones the first.
 
     :param parts: ``(n,)``, with a whole sum
     """
