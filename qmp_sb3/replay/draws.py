@@ -48,8 +48,8 @@ class Uniform(Draw):
 
 class Prioritized(Draw):
     """Proportional prioritized replay (Schaul et al., 2016, section 3): transition m is drawn with probability
-    P(m) = p_m^alpha / sum_n p_n^alpha, and its critic's loss is weighted by (1 / (n P(m)))^beta, divided by the largest of
-    the batch.
+    P(m) = p_m^alpha / sum_j p_j^alpha, and its critic's loss is weighted by (1 / (n P(m)))^beta, divided by the batch's
+    largest weight.
 
     p = |delta| + epsilon with the error of the last update that it was in; new transitions have the largest priority
     that there is. ``beta`` grows linearly to 1 until the end of training.

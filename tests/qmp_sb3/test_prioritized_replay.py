@@ -653,10 +653,9 @@ def test_priorities_that_do_not_fit_are_refused_with_the_size_that_does(monkeypa
 @pytest.mark.parametrize("method", ["per", "ta-per"])
 def test_a_method_learns(method):
     """A few hundred steps to three goals: better than before, and priorities have changed."""
-    settings = dict(learning_starts=90, batch_size=32, buffer_size=2000, train_freq=10, gradient_steps=10)
-    parts = presets.method(method).parts
-    model = make(policy_kwargs={"net_arch": [32]}, learning_rate=3e-3, **settings, **parts).learn(900)
+    settings = dict(learning_starts=90, batch_size=32, train_freq=10, gradient_steps=10, learning_rate=1e-2)
+    model = make(ent_coef=0.02, policy_kwargs={"net_arch": [32]}, **settings, **presets.method(method).parts).learn(450)
     returns = [episode["r"] for episode in model.ep_info_buffer]
-    assert np.mean(returns[-15:]) > 0.75 * np.mean(returns[:15]), "they are negative"
+    assert np.mean(returns[-15:]) > 0.6 * np.mean(returns[:15]), "they are negative"
     leaves = model.replay_buffer.priorities.trees.leaves()
-    assert len(np.unique(leaves[leaves > 0])) > 500
+    assert len(np.unique(leaves[leaves > 0])) > 300
