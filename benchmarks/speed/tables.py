@@ -90,9 +90,8 @@ def prioritized(cases: Cases) -> str:
     found = {kind: of_kind(cases, kind) for kind in ("replay sample (per)", "replay feedback")}
     rows = []
     for case, variants in found["replay sample (per)"].items():
-        both = dict(found["replay feedback"].get(case, {})) | dict(variants)
-        shown = (cell(both, name, uniform) if name in both else "" for name in ours)
-        rows.append((case, cell(both, uniform), *shown))
+        both = {**found["replay feedback"].get(case, {}), **variants}
+        rows.append((case, cell(both, uniform), *(cell(both, name, uniform) for name in ours)))
     return markdown(("case", uniform, *ours), rows)
 
 
