@@ -119,10 +119,10 @@ def all_cases() -> tuple[Case, ...]:
     return (*_learner_cases(), *_environment_cases(), *_training_cases(), *_method_cases())
 
 
-ON_REQUEST = ("method action", "method update")
-"""Kinds that have to be asked for: they are many, and change rarely."""
+ON_REQUEST = ("replay sample (per)", "replay feedback", "method action", "method update")
+"""Kinds that have to be asked for: they are many, or of a few methods only, and change rarely."""
 KINDS = (
     *("update", "q-switch", "replay add", "replay sample", "replay sample (per)", "replay feedback"),
     *("env step", "vector step", "construction"),
-    *("training", "overhead of qmp", "evaluation", *ON_REQUEST),
+    *("training", "overhead of qmp", "evaluation", "method action", "method update"),
 )

@@ -175,15 +175,6 @@ One transition of every task stored; one batch of 32 drawn for every task.
 """,
     ),
     Section(
-        "Prioritized replay",
-        "replay sample (per)",
-        f"{MEASURE}'replay sample (per)' --only 'replay feedback'",
-        lambda document, cases: tables.prioritized(cases),
-        """
-One batch of 32 drawn for every task, uniformly and by priority, and the errors of such a batch made priorities.
-""",
-    ),
-    Section(
         "SBX",
         "sbx",
         "python -m benchmarks.speed.sbx --out",

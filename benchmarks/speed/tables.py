@@ -84,17 +84,6 @@ def replay(cases: Cases) -> str:
     return markdown(("case", theirs, "ours"), rows)
 
 
-def prioritized(cases: Cases) -> str:
-    """Drawing by priority and feeding errors back, beside a uniform draw."""
-    uniform, ours = learners.UNIFORM, ("per", "ta-per", "feedback")
-    found = {kind: of_kind(cases, kind) for kind in ("replay sample (per)", "replay feedback")}
-    rows = []
-    for case, variants in found["replay sample (per)"].items():
-        both = {**found["replay feedback"].get(case, {}), **variants}
-        rows.append((case, cell(both, uniform), *(cell(both, name, uniform) for name in ours)))
-    return markdown(("case", uniform, *ours), rows)
-
-
 def per_task(cases: Cases) -> str:
     """An update's time divided by the number of tasks."""
     columns = [learners.SEPARATE, *learners.BACKENDS]
