@@ -17,7 +17,8 @@ from qmp_sb3.behaviors import Behavior, Table
 from qmp_sb3.networks import TaskModule
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.policies import MultiTaskPolicy
-from qmp_sb3.replay import MultiTaskReplayBuffer
+from qmp_sb3.replay import Allocation, Draw, MultiTaskReplayBuffer
+from qmp_sb3.sharing import KeepOwn
 
 _SUPPLIED = ("observation_space", "action_space", "lr_schedule", "n_tasks", "networks", "generator")
 
@@ -147,6 +148,17 @@ def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int,
     missing = [name for name in columns if name not in buffer.columns]
     if missing:
         raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the sharing part needs")
+
+
+def fitting_draw(replay: Allocation, draw: Draw, sharing: KeepOwn) -> None:
+    """What divides by priorities needs some, and what compares with a batch needs one that stands for all data."""
+    if replay.needs_priorities and not draw.prioritized:
+        raise ValueError(f"replay={replay!r} divides by priorities, which draw={draw!r} does not keep; use draw='per'")
+    if draw.prioritized and sharing.takes_others:
+        raise ValueError(
+            f"sharing={sharing!r} compares other tasks' transitions with a batch that stands for all of a task's own, "
+            f"and gives them rewards that their priorities know nothing of; use draw='uniform', not {draw!r}"
+        )
 
 
 def precision(matmul_precision: str | None) -> str | None:

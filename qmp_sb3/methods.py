@@ -1,4 +1,15 @@
-"""The table of methods: a name and the parts that it picks; and what names joined by ``+`` mean."""
+"""The table of methods: a name and the parts that it picks; and what names joined by ``+`` mean.
+
+A method *decides* the parts that make it what it is, and merely *comes with* others: those that its authors trained it
+with, for which it has no preference of its own. Where names are joined,
+
+1. every part that one of them decides is as that one says; two that decide a part differently are refused;
+2. what a method comes with holds as long as no other one decides that part;
+3. networks bring their company along: a method that merely comes with networks gives up all that it comes with where
+   another one decides the networks. So ``pcgrad+mcal-mh`` has the batches of ``mcal-mh``.
+
+No rule depends on the order of the names.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +30,9 @@ class Method:
     :param name: as the command line takes it
     :param summary: one line
     :param source: paper section
-    :param parts: constructor arguments that make the method what it is; all others are hyper-parameters
+    :param parts: constructor arguments that the method picks; all others are hyper-parameters
     :param page: its page in docs/methods, which a few methods share; none for a composition
+    :param comes_with: those of its parts that a method which is joined to it may decide instead
     """
 
     name: str
@@ -28,6 +40,12 @@ class Method:
     source: str
     parts: Mapping[str, Any] = field(default_factory=dict)
     page: str = ""
+    comes_with: tuple[str, ...] = ()
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """The parts that make the method what it is."""
+        return {argument: value for argument, value in self.parts.items() if argument not in self.comes_with}
 
     @property
     def algorithm(self) -> type[MultiTaskSAC]:
@@ -37,6 +55,7 @@ class Method:
 
 _MULTIHEAD = {"networks": "multihead", "replay": "pool", "task_weights": "mean"}
 _ACTOR_ONLY = {"temperatures": "shared", "task_weights": "taskmean"}
+_ONE_BUFFER = ("replay", "task_weights")
 #: every row, in the order in which tables show them
 ROWS = (
     Method("no-sharing", "one SAC per task", "QMP, section 6.2", page="no-sharing"),
@@ -97,14 +116,23 @@ ROWS = (
         "QMP, section 6.2",
         {"networks": "shared", "temperatures": "shared", "replay": "pool", "task_weights": "mean"},
         "fully-shared",
+        _ONE_BUFFER,
     ),
-    Method("parameters", "a shared trunk and one head per task", "QMP, section 6.2", _MULTIHEAD, "parameters"),
+    Method(
+        "parameters",
+        "a shared trunk and one head per task",
+        "QMP, section 6.2",
+        _MULTIHEAD,
+        "parameters",
+        _ONE_BUFFER,
+    ),
     Method(
         "mtsac",
         "one network that reads the task as one-hot",
         "Yu et al., 2020 (Meta-World)",
         {"networks": "onehot", "replay": "pool", "task_weights": "mean"},
         "mtsac",
+        _ONE_BUFFER,
     ),
     Method(
         "pcgrad",
@@ -112,6 +140,7 @@ ROWS = (
         "Yu et al., 2020; QMP, appendix E.3",
         {"networks": "multihead", "replay": "pool", "task_weights": "taskmean", "gradients": "pcgrad"},
         "pcgrad",
+        ("networks", "replay"),
     ),
     Method(
         "mcal-mn",
@@ -119,6 +148,7 @@ ROWS = (
         "Mysore et al., 2022; QMP, appendix E.5",
         {"networks": {"actor": "multihead", "critic": "independent"}, **_ACTOR_ONLY},
         "mcal",
+        ("task_weights",),
     ),
     Method(
         "mcal-mh",
@@ -126,6 +156,7 @@ ROWS = (
         "Mysore et al., 2022; QMP, appendix E.5",
         {"networks": "multihead", **_ACTOR_ONLY},
         "mcal",
+        ("task_weights",),
     ),
     # which data tasks share
     Method(
@@ -141,6 +172,21 @@ ROWS = (
         "Yu et al., 2021; QMP, appendix E.2",
         {"sharing": "cds(0.8)"},
         "cds",
+    ),
+    # which transitions are learned from
+    Method(
+        "per",
+        "transitions with larger errors more often, whatever their task",
+        "Schaul et al., 2016; Shared-Unique Features, section 4.4",
+        {"replay": "pool", "draw": "per(0.6, 0.4)"},
+        "per",
+    ),
+    Method(
+        "ta-per",
+        "the same, with limits to how many of each task",
+        "Shared-Unique Features, section 3.3",
+        {"replay": "mass", "draw": "per(0.6, 0.4)"},
+        "ta-per",
     ),
     # how policies and values are drawn together
     Method(
@@ -181,19 +227,42 @@ def method(name: str) -> Method:
     rows = [_row(part.strip()) for part in name.split("+")]
     if len(rows) == 1:
         return rows[0]
-    parts: dict[str, Any] = {}
-    deciding: dict[str, str] = {}
-    for row in rows:
-        for argument, value in row.parts.items():
-            if parts.get(argument, value) != value:
-                raise ValueError(
-                    f"method {name!r}: {deciding[argument]} and {row.name} both decide {argument!r} "
-                    f"({parts[argument]!r} and {value!r}); leave one of them out"
-                )
-            parts[argument], deciding[argument] = value, row.name
-    _refuse_void(name, rows)
+    _refuse_idle(name, rows)
+    parts = _joined(name, rows)
+    _refuse_void(name, rows, parts)
     summary = "; ".join(row.summary for row in rows)
     return Method(name, summary, "; ".join(dict.fromkeys(row.source for row in rows)), parts)
+
+
+def given_up(name: str) -> dict[str, set[str]]:
+    """What each of some joined methods comes with and gives up, because another one decides it."""
+    rows = [_row(part.strip()) for part in name.split("+")]
+    return {row.name: _given_up(row, rows) for row in rows}
+
+
+def _given_up(row: Method, rows: Sequence[Method]) -> set[str]:
+    decided = {argument for other in rows if other is not row for argument in other.decided}
+    if "networks" in decided & set(row.comes_with):
+        return set(row.comes_with)
+    return decided & set(row.comes_with)
+
+
+def _joined(name: str, rows: Sequence[Method]) -> dict[str, Any]:
+    """The parts of all rows, each as one of them says."""
+    parts: dict[str, Any] = {}
+    from_row: dict[str, str] = {}
+    for row in rows:
+        lost = _given_up(row, rows)
+        for argument, value in row.parts.items():
+            if argument in lost:
+                continue
+            if parts.get(argument, value) != value:
+                raise ValueError(
+                    f"method {name!r}: {from_row[argument]} and {row.name} both decide {argument!r} "
+                    f"({parts[argument]!r} and {value!r}); leave one of them out"
+                )
+            parts[argument], from_row[argument] = value, row.name
+    return parts
 
 
 def _row(name: str) -> Method:
@@ -211,16 +280,21 @@ def _row(name: str) -> Method:
     raise ValueError(f"method={name!r} is unknown; {closest(name, methods())}")
 
 
-def _refuse_void(name: str, rows: Sequence[Method]) -> None:
-    """Some methods leave each other nothing to do."""
+def _refuse_idle(name: str, rows: Sequence[Method]) -> None:
+    """Names that add nothing."""
     names = [row.name for row in rows]
     if len(set(names)) < len(names) or "no-sharing" in names:
         raise ValueError(f"method {name!r}: no-sharing and repeated names add nothing; leave them out")
     for row in rows:
-        others = [one for one in rows if one is not row and row.parts.items() <= one.parts.items()]
+        others = [one for one in rows if one is not row and row.decided.items() <= one.parts.items()]
         if others:
             raise ValueError(f"method {name!r}: {others[0].name} contains {row.name}; leave {row.name} out")
-    if "fully-shared" in names and any("regularizer" in row.parts for row in rows):
+
+
+def _refuse_void(name: str, rows: Sequence[Method], parts: Mapping[str, Any]) -> None:
+    """Some methods leave each other nothing to do, or take away what the other one needs."""
+    names = [row.name for row in rows]
+    if "fully-shared" in names and "regularizer" in parts:
         raise ValueError(
             f"method {name!r}: with fully-shared all tasks have the same policy; there are no others to draw it to"
         )
@@ -229,6 +303,24 @@ def _refuse_void(name: str, rows: Sequence[Method]) -> None:
         raise ValueError(
             f"method {name!r}: with fully-shared all tasks have the same policy: {behaviors[0]} has nothing to choose; "
             f"parameters+{behaviors[0]} shares parameters and keeps a policy for each task"
+        )
+    networks = parts.get("networks", "independent")
+    separate = (networks["actor"] if isinstance(networks, dict) else networks) == "independent"
+    if "dnc" in names and not separate:
+        instead = "+".join("dnc-reg" if one == "dnc" else one for one in names)
+        raise ValueError(
+            f"method {name!r}: dnc copies one policy into separate ones, and here the tasks have none; leave its "
+            f"distillation out, as {instead}"
+        )
+    if parts.get("gradients") == "pcgrad" and separate:
+        raise ValueError(
+            f"method {name!r}: the tasks' networks are separate, so their gradients have no conflicts; leave pcgrad out"
+        )
+    if "sharing" in parts and parts.get("draw", "uniform") != "uniform":
+        sharing, drawing = (next(row.name for row in rows if one in row.parts) for one in ("sharing", "draw"))
+        raise ValueError(
+            f"method {name!r}: {sharing} compares other tasks' transitions with a batch that stands for all of a "
+            f"task's own, which the one of {drawing} does not; leave one of them out"
         )
 
 

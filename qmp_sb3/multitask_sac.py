@@ -20,10 +20,10 @@ from qmp_sb3.native.suitability import refusal
 from qmp_sb3.native.update import NativeUpdate
 from qmp_sb3.networks import NETWORKS
 from qmp_sb3.networks.flat_parameters import FlatParameters
-from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, actor_loss, bellman_target, critic_loss
+from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, absolute_errors, actor_loss, bellman_target, critic_loss
 from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
 from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic, MultiTaskPolicy
-from qmp_sb3.replay import ALLOCATIONS, Allocation, Batch, MultiTaskReplayBuffer
+from qmp_sb3.replay import ALLOCATIONS, DRAWS, Allocation, Batch, Draw, MultiTaskReplayBuffer
 from qmp_sb3.sentences import part
 from qmp_sb3.sharing import SHARING, KeepOwn
 from qmp_sb3.task_slots import TaskSlots
@@ -79,6 +79,7 @@ class MultiTaskSAC(TemperedAlgorithm):
     :param networks: family in :data:`qmp_sb3.networks.NETWORKS`, or ``{"actor": ..., "critic": ...}``
     :param behavior: a :class:`~qmp_sb3.behaviors.Behavior` or its sentence, e.g. ``"hold(10, argmax(q))"``
     :param replay: how a batch is divided among the tasks, e.g. ``"pool"`` (:data:`qmp_sb3.replay.ALLOCATIONS`)
+    :param draw: which of a task's transitions go in, e.g. ``"per(0.6, 0.4)"`` (:data:`qmp_sb3.replay.DRAWS`)
     :param sharing: which other tasks' data a batch takes in, e.g. ``"uds(0.8)"`` (:data:`qmp_sb3.sharing.SHARING`)
     :param task_weights: name in :data:`qmp_sb3.objectives.TASK_WEIGHTS`
     :param gradients: ``"plain"`` or ``"pcgrad"`` (:data:`qmp_sb3.objectives.GRADIENTS`)
@@ -133,6 +134,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         networks: str | dict[str, str] = "independent",
         behavior: str | Behavior | None = None,
         replay: str | Allocation = "own",
+        draw: str | Draw = "uniform",
         sharing: str | KeepOwn = "none",
         task_weights: str = "sum",
         gradients: str = "plain",
@@ -177,7 +179,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.matmul_precision = checks.precision(matmul_precision)
         self.networks = checks.each_of("networks", networks, NETWORKS)
-        self._set_parts(replay, sharing, regularizer, hooks)
+        self._set_parts(replay, draw, sharing, regularizer, hooks)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
         self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
@@ -186,16 +188,19 @@ class MultiTaskSAC(TemperedAlgorithm):
 
     # ---- set-up ----
 
-    def _set_parts(self, replay: Any, sharing: Any, regularizer: Any, hooks: Any) -> None:
+    def _set_parts(self, replay: Any, draw: Any, sharing: Any, regularizer: Any, hooks: Any) -> None:
         self.replay: Allocation = part("replay", replay, ALLOCATIONS)
+        self.draw: Draw = part("draw", draw, DRAWS)
         self.sharing: KeepOwn = part("sharing", sharing, SHARING)
         self.regularizer: Regularizer | None = part("regularizer", regularizer, REGULARIZERS)
         one = isinstance(hooks, (str, Hook))
         self.hooks: list[Hook] = [part("hooks", hook, HOOKS) for hook in ([hooks] if one else hooks)]
+        checks.fitting_draw(self.replay, self.draw, self.sharing)
 
     def _setup_model(self) -> None:
         # load(sharing=...) puts a sentence in a part's place
-        self._set_parts(self.replay, self.sharing, self.regularizer, self.hooks)
+        draw = self.__dict__.get("draw", "uniform")  # older files have none
+        self._set_parts(self.replay, draw, self.sharing, self.regularizer, self.hooks)
         self._setup_process()
         self._setup_lr_schedule()
         self._setup_streams()
@@ -230,18 +235,21 @@ class MultiTaskSAC(TemperedAlgorithm):
 
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
         slots = super()._checked_slots(env)
+        self.replay.bind(self.batch_size, len(slots.names))
         self.sharing.bind(slots.task_set, self.n_steps)
         if self.sharing.columns():
             slots.batched()  # refuses environments that do not keep them
         return slots
 
     def _replay_settings(self) -> dict[str, Any]:
-        return super()._replay_settings() | dict(allocation=self.replay, columns=self.sharing.columns())
+        parts = dict(allocation=self.replay, drawing=self.draw, columns=self.sharing.columns())
+        return super()._replay_settings() | parts
 
     def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
         checks.same_columns(replay_buffer, self.sharing.columns())
         super()._use_replay_buffer(replay_buffer)
         replay_buffer.allocation = self.replay
+        replay_buffer.draw_by(self.draw)
 
     # ---- learning ----
 
@@ -267,6 +275,7 @@ class MultiTaskSAC(TemperedAlgorithm):
             return  # in the second case no sum of n_steps rewards is complete yet
 
         self.policy.gather_moved()
+        self.draw.anneal(self._current_progress_remaining)
         if self._native.takes(self):
             sums = self._native.steps(self, gradient_steps, batch_size)
         else:
@@ -288,6 +297,7 @@ class MultiTaskSAC(TemperedAlgorithm):
             noise = to_device(th.randn(2, *batch.actions.shape, generator=self.streams.updates), self.device)
             sums[3] += self.temperature
             sums[:3] += self.update(batch, noise)
+            self.replay_buffer.feedback(batch)
             if gradient_step % self.target_update_interval == 0:
                 self.critic_target.flat.polyak_(self.critic.flat, self.tau)
         return sums
@@ -297,7 +307,7 @@ class MultiTaskSAC(TemperedAlgorithm):
 
         :param batch: ``(tasks, batch)`` transitions
         :param noise: standard normal, for the actions at s and at s', ``(2, tasks, batch, act)``
-        :return: temperature, critic and actor loss of each task, ``(3, tasks)``
+        :return: temperature, critic and actor loss of each task, ``(3, tasks)``; ``batch.errors``, if it has an index
         """
         temperature, weights, counts = self.temperature, batch.weights, batch.task_counts()
         importance = TASK_WEIGHTS[self.task_weights](counts, temperature)  # (tasks,)
@@ -310,7 +320,10 @@ class MultiTaskSAC(TemperedAlgorithm):
 
         loss_temperature = self._learn_temperatures(log_prob, counts, weights)
 
-        loss_critic = critic_loss(self.critic(batch.observation_actions), target, weights)
+        values = self.critic(batch.observation_actions)
+        if batch.index is not None:
+            batch.errors = absolute_errors(values.detach(), target)
+        loss_critic = critic_loss(values, target, batch.corrected_weights)
         self._set_gradient(self.critic.flat, loss_critic, importance)
         self.critic.optimizer.step()
 

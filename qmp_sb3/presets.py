@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -17,7 +18,7 @@ import qmp_envs
 from qmp_sb3.checks import closest, one_of, policy_arguments
 from qmp_sb3.methods import Method as Method
 from qmp_sb3.methods import compositions as compositions
-from qmp_sb3.methods import method
+from qmp_sb3.methods import given_up, method
 from qmp_sb3.methods import methods as methods
 from qmp_sb3.multitask_sac import MultiTaskSAC
 from qmp_sb3.vec_env import MultiTaskVecEnv, make_multitask_vec_env
@@ -54,13 +55,33 @@ def own_values(name: str, env_id: str, preset: str, inherit: bool = True) -> dic
 
 
 def _sourced(name: str, env_id: str, preset: str) -> dict[str, list]:
-    """The core's hyper-parameters, then what each of the joined methods sets, in order, then what they set together."""
-    result = own_values("no-sharing", env_id, preset)
+    """The core's hyper-parameters, then what each of the joined methods sets, in order, then what they set together.
+
+    A method that gives up its networks to another one sets nothing that its file has from its base; one that gives up
+    its division of a batch among the tasks keeps the number of rows.
+    """
+    result, lost, rows = own_values("no-sharing", env_id, preset), given_up(name), ""
     names = [part.strip() for part in name.split("+")]
     together = ["+".join(order) for order in permutations(names)] if len(names) > 1 else []
     for one in (*names, *together):
-        result = result | own_values(one, env_id, preset)
+        gone = lost.get(one, set())
+        values = own_values(one, env_id, preset, inherit="networks" not in gone)
+        if "replay" in gone and "replay" in values:
+            rows = values["replay"][0]
+        result = result | {argument: value for argument, value in values.items() if argument not in gone}
+    if rows:
+        replay, source = result["replay"]
+        result["replay"] = [_as_many(replay, rows), f"{source}; as many rows as {rows}"]
     return result
+
+
+def _as_many(replay: str, other: str) -> str:
+    """An allocation with the number of rows of another one: ``mass`` after ``pool(32)`` is ``mass(32)``."""
+    word, _, arguments = replay.partition("(")
+    total = re.match(r"\w+\((\d+)", other)
+    if total is None or arguments[:1].isdigit():
+        return replay
+    return f"{word}({total[1]}, {arguments}" if arguments else f"{word}({total[1]})"
 
 
 def sets_with_values() -> dict[str, tuple[str, ...]]:

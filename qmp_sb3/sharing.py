@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -19,6 +19,9 @@ from qmp_sb3.transfer import to_device
 
 class KeepOwn:
     """Every task learns from its own transitions only."""
+
+    #: whether other tasks' transitions come in
+    takes_others: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         return "none"
@@ -59,6 +62,8 @@ class _DataSharing(KeepOwn, ABC):
 
     :param quantile: k in [0, 1]; 0 takes everything
     """
+
+    takes_others = True
 
     def __init__(self, quantile: float = 0.0) -> None:
         if not 0.0 <= quantile <= 1.0:

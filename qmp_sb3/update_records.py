@@ -23,7 +23,12 @@ def record_updates(model: MultiTaskSAC, means: th.Tensor) -> None:
     kept = model.sharing.kept()
     if kept is not None:
         by_measure["shared_data"] = kept
+    priorities = model.replay_buffer.mean_priorities()
+    if priorities is not None:
+        by_measure["priority"] = priorities
     record = model.logger.record
+    for measure, value in model.draw.measures().items():
+        record(f"train/{measure}", value)
     record("train/n_updates", model._n_updates, exclude="tensorboard")
     learning = np.flatnonzero(model.replay_buffer.sizes).tolist()  # tasks that have data
     for measure, by_task in by_measure.items():

@@ -55,6 +55,8 @@ OURS = tuple(learners.BACKENDS)
         (lambda: learners.q_switch(2), (*OURS, learners.LOOPED, learners.BY_PREDICT)),
         (lambda: learners.replay_add(2), ("ours", learners.SEPARATE_BUFFERS)),
         (lambda: learners.replay_sample(2, 8), ("ours", learners.SEPARATE_BUFFERS)),
+        (lambda: learners.replay_sample_by_priority(2, 8), (learners.UNIFORM, "per", "ta-per")),
+        (lambda: learners.replay_feedback(2, 8), (learners.UNIFORM, "feedback")),
         (lambda: training.training(2), (*OURS, training.SEPARATE)),
         (lambda: training.method_training("QMP/Maze-v0", "qmp", "no-sharing"), ("qmp", "no-sharing")),
         (lambda: training.evaluation(1), ("evaluate_tasks", training.ONE_BY_ONE)),

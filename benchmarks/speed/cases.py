@@ -61,6 +61,14 @@ def _learner_cases() -> Iterator[Case]:
             "batch of every task",
             learners.SEPARATE_BUFFERS,
         )
+    for tasks in TASKS:
+        name = f"{count(tasks, 'task')}, batch 32"
+        build = partial(learners.replay_sample_by_priority, tasks, 32)
+        yield Case("replay sample (per)", name, build, "batch of every task", learners.UNIFORM)
+    for tasks in TASKS:
+        name = f"{count(tasks, 'task')}, batch 32"
+        build = partial(learners.replay_feedback, tasks, 32)
+        yield Case("replay feedback", name, build, "batch of every task", learners.UNIFORM)
 
 
 def _environment_cases() -> Iterator[Case]:
@@ -111,9 +119,10 @@ def all_cases() -> tuple[Case, ...]:
     return (*_learner_cases(), *_environment_cases(), *_training_cases(), *_method_cases())
 
 
-ON_REQUEST = ("method action", "method update")
-"""Kinds that have to be asked for: they are many, and change rarely."""
+ON_REQUEST = ("replay sample (per)", "replay feedback", "method action", "method update")
+"""Kinds that have to be asked for: they are many, or of a few methods only, and change rarely."""
 KINDS = (
-    *("update", "q-switch", "replay add", "replay sample", "env step", "vector step", "construction"),
-    *("training", "overhead of qmp", "evaluation", *ON_REQUEST),
+    *("update", "q-switch", "replay add", "replay sample", "replay sample (per)", "replay feedback"),
+    *("env step", "vector step", "construction"),
+    *("training", "overhead of qmp", "evaluation", "method action", "method update"),
 )

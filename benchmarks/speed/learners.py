@@ -5,6 +5,7 @@ Sizes are those of the Multistage Reacher: 15 observations, 6 actions, two hidde
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -27,6 +28,9 @@ BACKENDS: dict[str, dict[str, Any]] = {
 }
 """Ways to compute the same, each with one thread unless it says otherwise: name -> arguments of the constructor."""
 
+PER = {"replay": "pool", "draw": "per"}
+TA_PER = {"replay": "mass", "draw": "per"}
+UNIFORM = "ours, uniform"
 SEPARATE, SEPARATE_BUFFERS = "separate SB3 SACs", "separate SB3 buffers"
 ARITHMETIC = "its arithmetic, as one large matrix product"
 LARGE = 1024  # rows and columns of that
@@ -201,3 +205,22 @@ def replay_sample(tasks: int, batch_size: int) -> dict[str, Variant]:
             buffer.sample(batch_size)  # type: ignore[union-attr]
 
     return {"ours": Variant(lambda: ours.sample(batch_size)), SEPARATE_BUFFERS: Variant(one_by_one)}
+
+
+def replay_sample_by_priority(tasks: int, batch_size: int) -> dict[str, Variant]:
+    """A batch of all tasks, uniformly drawn and by the two prioritized replays."""
+    ours = our_model(tasks, batch_size).replay_buffer
+    variants = {UNIFORM: Variant(lambda: ours.sample(batch_size))}
+    for name, parts in (("per", PER), ("ta-per", TA_PER)):
+        buffer = our_model(tasks, batch_size, **parts).replay_buffer
+        variants[name] = Variant(partial(buffer.sample, batch_size))
+    return variants
+
+
+def replay_feedback(tasks: int, batch_size: int) -> dict[str, Variant]:
+    """The errors of a batch made priorities; beside it, what drawing it uniformly costs."""
+    ours = our_model(tasks, batch_size).replay_buffer
+    buffer = our_model(tasks, batch_size, **PER).replay_buffer
+    batch = buffer.sample(batch_size)
+    batch.errors = th.rand(batch.rewards.shape)
+    return {UNIFORM: Variant(lambda: ours.sample(batch_size)), "feedback": Variant(lambda: buffer.feedback(batch))}

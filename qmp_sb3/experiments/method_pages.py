@@ -18,7 +18,7 @@ from qmp_sb3.multitask_sac import MultiTaskSAC
 from qmp_sb3.networks import NETWORKS
 from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS
 from qmp_sb3.objectives.regularizers import REGULARIZERS
-from qmp_sb3.replay import ALLOCATIONS
+from qmp_sb3.replay import ALLOCATIONS, DRAWS
 from qmp_sb3.sentences import part
 from qmp_sb3.sharing import SHARING
 from qmp_sb3.vec_env import MultiTaskVecEnv, make_multitask_vec_env
@@ -45,6 +45,7 @@ PARTS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
     "critic": ("networks", "the same, of the action values", _critic),
     "behavior": ("behavior", "whose policy acts now?", str),
     "replay": ("replay", "which transitions, how many of each task?", str),
+    "draw": ("draw", "which of a task's transitions?", str),
     "sharing": ("sharing", "is the batch changed before use?", str),
     "regularizer": ("regularizer", "what is added to the actors' loss?", str),
     "task weights": ("task_weights", "how much does each task's loss count?", str),
@@ -57,6 +58,7 @@ PARTS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
 WORDS: dict[str, Mapping[str, Any]] = {
     "networks": NETWORKS,
     "replay": ALLOCATIONS,
+    "draw": DRAWS,
     "sharing": SHARING,
     "regularizer": REGULARIZERS,
     "task_weights": TASK_WEIGHTS,

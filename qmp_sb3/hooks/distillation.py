@@ -73,7 +73,8 @@ class Distill(Hook):
             inputs, actions = batch.observations.flatten(0, 1), batch.actions.flatten(0, 1)
             mean, log_std = split_parameters(self._center(inputs[None])[0, 0])
             log_prob = squashed_log_prob(mean, log_std, actions)
-            weights = th.ones_like(log_prob) if batch.weights is None else batch.weights.flatten()
+            weights = batch.corrected_weights
+            weights = th.ones_like(log_prob) if weights is None else weights.flatten()
             loss = -(weights * log_prob).sum() / weights.sum()
             self._optimizer.zero_grad()
             loss.backward()

@@ -78,6 +78,8 @@ def _refused_parts(model: MultiTaskSAC) -> Iterator[str]:
 def _refused_replay(model: MultiTaskSAC) -> Iterator[str]:
     if type(model.replay) not in (Own, Equal):
         yield f"replay={model.replay!r}"
+    if model.draw.prioritized:
+        yield f"draw={model.draw!r}"
     if model.get_vec_normalize_env() is not None:
         yield "VecNormalize normalizes each batch anew"
 

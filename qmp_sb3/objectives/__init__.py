@@ -1,7 +1,15 @@
 """The objective part: what is minimised, and how are tasks combined?"""
 
 from qmp_sb3.objectives.gradients import GRADIENTS
-from qmp_sb3.objectives.sac import actor_loss, bellman_target, critic_loss, temperature_loss
+from qmp_sb3.objectives.sac import absolute_errors, actor_loss, bellman_target, critic_loss, temperature_loss
 from qmp_sb3.objectives.task_weights import TASK_WEIGHTS
 
-__all__ = ["GRADIENTS", "TASK_WEIGHTS", "actor_loss", "bellman_target", "critic_loss", "temperature_loss"]
+__all__ = [
+    "GRADIENTS",
+    "TASK_WEIGHTS",
+    "absolute_errors",
+    "actor_loss",
+    "bellman_target",
+    "critic_loss",
+    "temperature_loss",
+]

@@ -31,6 +31,12 @@ def bellman_target(
     return rewards + discounts * (next_values.amin(dim=0) - temperature[:, None] * next_log_prob)
 
 
+def absolute_errors(values: th.Tensor, target: th.Tensor) -> th.Tensor:
+    """abs(delta) = 1/2 sum_k abs(y - Q_k(s, a)) of each transition, the mean over the critics, ``(tasks, batch)``
+    (Shared-Unique Features, equation 2)."""
+    return (target - values).abs().mean(dim=0)
+
+
 def critic_loss(values: th.Tensor, target: th.Tensor, weights: th.Tensor | None = None) -> th.Tensor:
     """J_Q = 1/2 sum_k E (Q_k(s, a) - y)^2 per task, eq. 5."""
     return 0.5 * task_mean((values - target).square(), weights).sum(dim=0)

@@ -2,7 +2,8 @@
 
 from qmp_sb3.replay.allocations import ALLOCATIONS, Allocation, Own
 from qmp_sb3.replay.batch import Batch
+from qmp_sb3.replay.draws import DRAWS, Draw
 from qmp_sb3.replay.multitask_replay_buffer import MultiTaskReplayBuffer
 from qmp_sb3.replay.row_format import RowFormat
 
-__all__ = ["ALLOCATIONS", "Allocation", "Batch", "MultiTaskReplayBuffer", "Own", "RowFormat"]
+__all__ = ["ALLOCATIONS", "DRAWS", "Allocation", "Batch", "Draw", "MultiTaskReplayBuffer", "Own", "RowFormat"]

@@ -22,6 +22,12 @@ class Batch:
     :param weights: of each transition in the mean of its task, ``(tasks, batch)``: they sum to one in a task that has
         data, and are zero for rows that only fill the block; None if all tasks have as many and each counts alike
     :param counts: transitions of each task, ``(tasks,)``; None with ``weights=None``
+    :param index: where the transitions are in the replay buffer, ``(tasks, batch)``, on the host, -1 for rows that only
+        fill the block; None where nobody wants to know their errors
+    :param importance: what corrects that some transitions are drawn more often than others, ``(tasks, batch)``, at most
+        1; None where none are
+    :param errors: the size of the critics' error at each transition before the update, ``(tasks, batch)``: the
+        update's answer where there is an index
     """
 
     rows: th.Tensor
@@ -30,6 +36,16 @@ class Batch:
     continuations: th.Tensor
     weights: th.Tensor | None = None
     counts: th.Tensor | None = None
+    index: np.ndarray | None = None
+    importance: th.Tensor | None = None
+    errors: th.Tensor | None = None
+
+    @property
+    def corrected_weights(self) -> th.Tensor | None:
+        """``weights`` times ``importance``, ``(tasks, batch)``, for a mean as of uniformly drawn transitions."""
+        if self.importance is None:
+            return self.weights
+        return self.importance * (1.0 / self.rows.shape[1] if self.weights is None else self.weights)
 
     def task_counts(self) -> th.Tensor:
         """Transitions of each task, ``(tasks,)``."""

@@ -1,4 +1,4 @@
-"""The replay part: a ring buffer per task, uniformly sampled, in one table with one row per transition."""
+"""The replay part: a ring buffer per task in one table with one row per transition."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import encode_observations
 from qmp_sb3.replay.allocations import Allocation, Own
 from qmp_sb3.replay.batch import Batch
+from qmp_sb3.replay.draws import Draw, Uniform
 from qmp_sb3.replay.n_step import Finished, NStepSums
+from qmp_sb3.replay.priorities import PRIORITY_WIDTH, Priorities
 from qmp_sb3.replay.row_format import CONTINUATION, DONE, REWARD, TIMEOUT, RowFormat
-from qmp_sb3.replay.tables import Table, make_table, size_of
+from qmp_sb3.replay.tables import HostTable, Table, host_memory, make_table, refuse_too_large, size_of
 from qmp_sb3.transfer import to_device
 
 _VIEWS = ("table", "observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
 
 
 class MultiTaskReplayBuffer(ReplayBuffer):
-    """``buffer_size`` transitions for each task; the allocation says how many of each a batch holds, drawn uniformly.
+    """``buffer_size`` transitions for each task; the allocation says how many of each a batch holds, the draw which.
 
     The rows are one float32 ``table`` ``(rows, tasks, width)``, see
     :class:`~qmp_sb3.replay.row_format.RowFormat`; SB3's arrays (``observations``, ``actions``, ...) are views of it. On
@@ -45,6 +47,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     :param gamma: discount inside that sum
     :param rng: source of the sampled indices
     :param allocation: how many transitions of each task a batch holds
+    :param drawing: which transitions of a task these are
     :param columns: what else to keep of each transition, name -> shape: what a task set needs to reward it again
     :param storage: where the rows are: ``"memory"``, ``"device"``, or a directory, for a file in it that is gone when
         the process ends; None for the device if that is a GPU where they take at most half of the free memory, else
@@ -66,6 +69,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         gamma: float = 0.99,
         rng: np.random.Generator | None = None,
         allocation: Allocation | None = None,
+        drawing: Draw | None = None,
         columns: Mapping[str, tuple[int, ...]] | None = None,
         storage: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -92,6 +96,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.storage = storage
         self.set_slot_tasks(np.arange(n_envs) % n_tasks)
         self._keep_in(self._make_table())
+        self.drawing = Uniform() if drawing is None else drawing
         self.reset()
 
     def _make_table(self) -> Table:
@@ -118,10 +123,11 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     def __str__(self) -> str:
         """How large the buffers are and where."""
         gigabytes = size_of(self._table.shape) / 1e9
+        priorities = size_of((self.buffer_size, self.n_tasks, PRIORITY_WIDTH)) / 1e9
         return (
             f"replay buffers of {self.n_tasks} task(s): {self.buffer_size:,} transitions each, {gigabytes:.2f} GB when "
             f"full, {self._table.where}"
-        )
+        ) + ("" if self.priorities is None else f", and priorities, {priorities:.2f} GB in memory")
 
     def reset(self) -> None:
         """Forget all transitions."""
@@ -129,6 +135,20 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.sizes = np.zeros(self.n_tasks, dtype=np.int64)  # rows filled, per task
         self._sums = self._new_sums()
         self._staged: Mapping[str, np.ndarray] = {}
+        self.priorities: Priorities | None = None
+        self.draw_by(self.drawing)
+
+    def draw_by(self, drawing: Draw) -> None:
+        """Draw like this from now on; transitions keep the priorities that they have.
+
+        :raises ValueError: if priorities do not fit into the memory, with the largest size that does
+        """
+        self.drawing = drawing
+        if drawing.prioritized and self.priorities is None:
+            in_memory = self.form.width if type(self._table) is HostTable else 0
+            refuse_too_large((self.buffer_size, self.n_tasks, in_memory + PRIORITY_WIDTH), *host_memory(), "memory")
+        written = self.positions + (self.sizes == self.buffer_size) * self.buffer_size
+        self.priorities = drawing.kept(self.priorities, written, self.buffer_size)
 
     def _new_sums(self) -> NStepSums:
         return NStepSums(self.n_steps, self.gamma, self.n_envs, self.form)
@@ -201,6 +221,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     def _write(self, rows: np.ndarray, layout: TaskLayout, added: np.ndarray) -> None:
         places = (self.positions[layout.tasks] + layout.rank) % self.buffer_size
         self._table.write(places * self.n_tasks + layout.tasks, rows)
+        if self.priorities is not None:
+            self.priorities.add(added)
         self.positions = (self.positions + added) % self.buffer_size
         self.sizes = np.minimum(self.sizes + added, self.buffer_size)
 
@@ -224,16 +246,50 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         """
         if not self.sizes.any():
             raise ValueError("the replay buffer is empty: collect transitions before sampling")
+        if self.priorities is not None:
+            return self._sample_by(self.priorities, batch_size, env)
         counts = self.allocation.counts(batch_size, self.sizes, self.rng)
         batch = self.gather(self.draw(np.arange(self.n_tasks), int(counts.max())), env)
+        return self._weigh(batch, counts)
+
+    def _sample_by(self, priorities: Priorities, batch_size: int, env: VecNormalize | None) -> Batch:
+        masses = priorities.masses(self.allocation.together)
+        counts = self.allocation.counts(batch_size, masses, self.rng)
+        rows = priorities.draw(counts, self.rng)
+        index = rows * self.n_tasks + np.arange(self.n_tasks)[:, None]
+        batch = self._weigh(self.gather(index, env), counts)
+        shares = self.allocation.shares(counts, masses)
+        importance = priorities.importance(rows, counts, shares)
+        batch.index = np.where(np.arange(rows.shape[1]) < counts[:, None], index, -1)
+        batch.importance = to_device(importance.astype(np.float32), self.device)
+        return batch
+
+    def _weigh(self, batch: Batch, counts: np.ndarray) -> Batch:
         if counts.min() < counts.max():
             filled = np.arange(counts.max()) < counts[:, None]
             weights = (filled / np.maximum(counts, 1)[:, None]).astype(np.float32)
             batch.weights, batch.counts = (to_device(array, self.device) for array in (weights, counts))
         return batch
 
+    def mean_priorities(self) -> np.ndarray | None:
+        """The mean p^alpha of each task's transitions, ``(tasks,)``; None where they have no priorities."""
+        if self.priorities is None:
+            return None
+        return self.priorities.masses(self.allocation.together) / np.maximum(self.sizes, 1)
+
+    def feedback(self, batch: Batch) -> None:
+        """Make priorities of the errors that an update has written to a batch, which was sampled last.
+
+        The host waits for the errors where these are on a GPU.
+        """
+        if self.priorities is None or batch.index is None or batch.errors is None:
+            return
+        used = batch.index >= 0
+        rows, tasks = np.divmod(batch.index[used], self.n_tasks)
+        self.priorities.learn(tasks, rows, batch.errors.cpu().numpy()[used])
+
     def draw(self, tasks: np.ndarray, rows: int) -> np.ndarray:
-        """Random places of transitions, ``(len(tasks), rows)``: each row of ``tasks`` names the task to draw from.
+        """Uniformly random places, ``(len(tasks), rows)``: each row of ``tasks`` names the task to draw from.
 
         Tasks without data give places that hold zeros.
         """
@@ -272,7 +328,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         used = state.pop("_used")
-        self.__dict__.update(state)
+        self.__dict__.update({"drawing": Uniform(), "priorities": None} | state)  # older files have neither
         self.device = get_device(self.device)  # the CPU where there is no GPU
         self._keep_in(self._make_table())
         self._table.fill(used)

@@ -136,10 +136,12 @@ def make_table(shape: Shape, device: th.device, storage: str | os.PathLike[str] 
     if storage is None:
         storage = "device" if device.type == "cuda" and 2 * size_of(shape) <= _of_gpu(device)[0] else "memory"
     if storage == "memory" or (storage == "device" and device.type == "cpu"):
-        refuse_too_large(shape, *_of_host(), "memory")
+        refuse_too_large(shape, *host_memory(), "memory")
         return HostTable(shape, device)
     if storage == "device":
-        memory = _of_gpu(device) if device.type == "cuda" else _of_host()  # Apple's processors have one memory for all
+        memory = (
+            _of_gpu(device) if device.type == "cuda" else host_memory()
+        )  # Apple's processors have one memory for all
         refuse_too_large(shape, *memory, f"memory on {device}")
         return DeviceTable(shape, device)
     directory = os.fspath(storage)
@@ -157,7 +159,8 @@ def size_of(shape: Shape) -> int:
     return 4 * int(np.prod(shape, dtype=np.int64))
 
 
-def _of_host() -> tuple[int, int]:
+def host_memory() -> tuple[int, int]:
+    """Bytes that are free, and that there are."""
     memory = psutil.virtual_memory()
     return memory.available, memory.total
 

@@ -5,7 +5,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 
-from qmp_sb3.replay import ALLOCATIONS, MultiTaskReplayBuffer
+from qmp_sb3.replay import ALLOCATIONS, DRAWS, MultiTaskReplayBuffer
 from qmp_sb3.replay.allocations import Equal, Own, Pool
 from qmp_sb3.sentences import part
 from tests.qmp_sb3.small_models import make
@@ -103,14 +103,18 @@ def test_wrong_sentences_are_refused(sentence):
         part("replay", sentence, ALLOCATIONS)
 
 
-@pytest.mark.parametrize("name", ALLOCATIONS)
+FITTING = [(name, draw) for name in ALLOCATIONS for draw in DRAWS if draw == "per" or name != "mass"]
+
+
+@pytest.mark.parametrize("name, draw", FITTING)
 @pytest.mark.parametrize("networks", ["independent", "multihead"])
-def test_every_allocation_trains_and_is_saved(name, networks, tmp_path):
-    model = make(replay=name, networks=networks, task_weights="mean").learn(240)
+def test_every_allocation_trains_and_is_saved(name, draw, networks, tmp_path):
+    model = make(replay=name, draw=draw, networks=networks, task_weights="mean").learn(240)
     assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model", env=model.env, device="cpu")
     assert repr(loaded.replay) == repr(loaded.replay_buffer.allocation) == name
+    assert repr(loaded.draw) == repr(loaded.replay_buffer.drawing) == repr(model.draw)
     loaded.learn(60)
 
 

@@ -1,6 +1,6 @@
 """Methods that go together, ``"parameters+qmp"``: what they mean, that they train, and what is refused."""
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -24,24 +24,18 @@ def meant(name: str) -> bool:
     return True
 
 
-def separate_policies(name: str) -> bool:
-    """What distillation needs."""
-    networks = presets.method(name).parts.get("networks", "independent")
-    return (networks["actor"] if isinstance(networks, dict) else networks) == "independent"
-
-
 PAIRS = [f"{one}+{other}" for one, other in combinations(METHODS, 2)]
 MEANT = [pair for pair in PAIRS if meant(pair)]
-BUILT = [pair for pair in MEANT if "hooks" not in presets.method(pair).parts or separate_policies(pair)]
 #: every method with every other that it goes with, and with QMP besides
-WHOLE = [*BUILT, *(f"{pair}+qmp" for pair in BUILT if meant(f"{pair}+qmp"))]
+WHOLE = [*MEANT, *(f"{pair}+qmp" for pair in MEANT if meant(f"{pair}+qmp"))]
 
 
 def _quick() -> list[str]:
-    """Each method with QMP, each behavior with shared parameters, and each method with another one."""
+    """Each method with QMP and with TA-PER, each behavior with shared parameters, and each method with another one."""
     chosen = [f"{one}+qmp" for one in OTHERS] + [f"parameters+{one}" for one in BEHAVIORS]
+    chosen += [f"{one}+ta-per" for one in OTHERS if "networks" in presets.method(one).parts]
     for one in OTHERS:
-        chosen += [pair for pair in BUILT if one in pair.split("+") and not set(pair.split("+")) & set(BEHAVIORS)][:1]
+        chosen += [pair for pair in MEANT if one in pair.split("+") and not set(pair.split("+")) & set(BEHAVIORS)][:1]
     return [pair for pair in dict.fromkeys(chosen) if meant(pair)]
 
 
@@ -76,10 +70,17 @@ def test_methods_that_go_together_train_on_other_task_sets(name, id):
 
 
 @pytest.mark.parametrize("name", MEANT)
-def test_together_they_have_the_parts_of_each(name):
+def test_together_they_have_what_each_decides(name):
     one, other = (presets.method(part) for part in name.split("+"))
     both, swapped = presets.method(name), presets.method("+".join(reversed(name.split("+"))))
-    assert dict(both.parts) == dict(swapped.parts) == {**one.parts, **other.parts}
+    assert dict(both.parts) == dict(swapped.parts)
+    assert dict(both.parts).items() >= {**one.decided, **other.decided}.items()
+    for argument, value in both.parts.items():
+        assert value in (one.parts.get(argument), other.parts.get(argument))
+    for row, beside in ((one, other), (other, one)):
+        lost = {argument for argument in row.parts if argument not in both.parts}
+        assert not lost or "networks" in beside.decided, "networks bring their company along"
+        assert lost <= set(row.comes_with)
     assert both.summary == f"{one.summary}; {other.summary}"
     assert both.algorithm is swapped.algorithm
     assert (both.algorithm is presets.method("qmp").algorithm) == ("behavior" in both.parts)
@@ -88,7 +89,7 @@ def test_together_they_have_the_parts_of_each(name):
 @pytest.mark.parametrize("name", [pair for pair in PAIRS if pair not in MEANT])
 def test_what_does_not_go_together_is_refused_in_any_order(name):
     for order in (name, "+".join(reversed(name.split("+")))):
-        with pytest.raises(ValueError, match="leave .+ out|all tasks have the same policy"):
+        with pytest.raises(ValueError, match="(?s)leave .+ out|all tasks have the same policy"):
             presets.make(order, REACHER)
 
 
@@ -109,6 +110,13 @@ def test_what_does_not_go_together_is_refused_in_any_order(name):
         ("uds", r"did you mean 'data', whose sharing is 'uds\(0\)'"),
         ("multihead+qmp", "did you mean 'parameters', whose networks is 'multihead'"),
         ("parameters+", "method='' is unknown"),
+        ("dnc+parameters", "one policy into separate ones, and here the tasks have none; .* as dnc-reg\\+parameters"),
+        ("mtsac+qmp+dnc", "as mtsac\\+qmp\\+dnc-reg"),
+        ("parameters+pcgrad", "pcgrad contains parameters; leave parameters out"),
+        ("pcgrad+decaf", "the tasks' networks are separate, so their gradients have no conflicts; leave pcgrad out"),
+        ("per+ta-per", "per and ta-per both decide 'replay'"),
+        ("ta-per+data", "data compares other tasks' transitions with a batch .* the one of ta-per does not"),
+        ("cds+parameters+per", "cds compares .* the one of per does not"),
     ],
 )
 def test_refusals_say_why(name, reason):
@@ -116,10 +124,40 @@ def test_refusals_say_why(name, reason):
         presets.make(name, REACHER)
 
 
-@pytest.mark.parametrize("name", [pair for pair in MEANT if pair not in BUILT])
-def test_distillation_into_a_shared_actor_is_refused_when_the_model_is_made(name):
-    with pytest.raises(ValueError, match="no separate ones, use 'independent'"):
-        small(name)
+@pytest.mark.parametrize(
+    "name, parts",
+    [
+        ("mtsac+ta-per", {"networks": "onehot", "replay": "mass", "task_weights": "mean"}),
+        ("parameters+per", {"networks": "multihead", "replay": "pool", "draw": "per(0.6, 0.4)"}),
+        ("pcgrad+ta-per", {"networks": "multihead", "replay": "mass", "gradients": "pcgrad"}),
+        ("mtsac+pcgrad", {"networks": "onehot", "replay": "pool", "task_weights": "taskmean", "gradients": "pcgrad"}),
+        ("pcgrad+mtsac+ta-per+qmp", {"networks": "onehot", "replay": "mass", "behavior": "argmax(q)"}),
+        ("pcgrad+mcal-mh", {"networks": "multihead", "replay": None, "gradients": "pcgrad", "temperatures": "shared"}),
+        ("mcal-mn+pcgrad", {"networks": {"actor": "multihead", "critic": "independent"}, "replay": None}),
+        ("qmp+ta-per", {"networks": None, "replay": "mass", "behavior": "argmax(q)", "task_weights": None}),
+    ],
+)
+def test_what_a_method_merely_comes_with_gives_way(name, parts):
+    for order in permutations(name.split("+")):
+        joined = presets.method("+".join(order)).parts
+        assert {argument: joined.get(argument) for argument in parts} == parts
+
+
+@pytest.mark.parametrize("preset", ["official", "paper"])
+@pytest.mark.parametrize("order", ["parameters+ta-per", "ta-per+parameters"])
+def test_a_batch_keeps_its_rows_where_others_divide_it(order, preset):
+    """32 in all, from the file of parameters, and as many updates as it has."""
+    values, alone = (presets.settings(one, REACHER, preset) for one in (order, "parameters"))
+    assert values["replay"] == "mass(32)" and alone["replay"] == "pool(32)"
+    assert values["gradient_steps"] == alone["gradient_steps"]
+    assert presets.settings(order.replace("ta-per", "per"), REACHER, preset)["replay"] == "pool(32)"
+    assert presets.settings("qmp+ta-per", REACHER, preset)["replay"] == "mass"
+
+
+def test_networks_bring_their_hyper_parameters_along():
+    """PCGrad's file starts from that of parameters, whose networks it gives up here."""
+    alone, joined = (presets.settings(one, "QMP/MT10-v0", "official") for one in ("mtsac", "mtsac+pcgrad"))
+    assert joined == alone | dict(task_weights="taskmean", gradients="pcgrad")
 
 
 @pytest.mark.parametrize("name", ["pcgrad+dnc-reg", "mcal-mn+data+qmp", "parameters+cds+dnc-reg+qmp-hold"])

@@ -101,7 +101,7 @@ def test_several_environments_of_a_task(method):
 
 #: constructor arguments that make a method what it is
 PARTS = inspect.signature(MultiTaskSAC).parameters.keys() & {
-    *("networks", "behavior", "replay", "sharing", "hooks"),
+    *("networks", "behavior", "replay", "draw", "sharing", "hooks"),
     *("task_weights", "gradients", "regularizer", "temperatures"),
 }
 
@@ -127,7 +127,8 @@ def test_a_model_has_the_parts_of_its_row(method):
     for argument in PARTS - {"hooks", "behavior"}:
         given = parts.get(argument, inspect.signature(MultiTaskSAC).parameters[argument].default)
         actual = getattr(model, argument)
-        assert (repr(actual) if argument in ("replay", "sharing", "regularizer") else actual) in (given, str(given))
+        text = argument in ("replay", "draw", "sharing", "regularizer")
+        assert (repr(actual) if text else actual) in (given, str(given))
     assert repr(model.behavior) == parts.get("behavior", "self").replace("softmax(1.0", "softmax(1")
     assert len(model.hooks) == len(parts.get("hooks", ()))
     assert isinstance(model, QMP) == ("behavior" in parts)
