@@ -18,7 +18,6 @@ from qmp_sb3.behaviors import Behavior
 from qmp_sb3.hooks import HOOKS, Hook
 from qmp_sb3.native.suitability import refusal
 from qmp_sb3.native.update import NativeUpdate
-from qmp_sb3.networks import NETWORKS
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, actor_loss, bellman_target, critic_loss
 from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
@@ -76,7 +75,7 @@ class MultiTaskSAC(TemperedAlgorithm):
     :param verbose: 0 no output, 1 information, 2 debugging
     :param seed: seed of everything that is random
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``
-    :param networks: family in :data:`qmp_sb3.networks.NETWORKS`, or ``{"actor": ..., "critic": ...}``
+    :param networks: family in :data:`qmp_sb3.networks.NETWORKS`, e.g. ``"paco(sets=5)"``, or ``{"actor": ..., "critic": ...}``
     :param behavior: a :class:`~qmp_sb3.behaviors.Behavior` or its sentence, e.g. ``"hold(10, argmax(q))"``
     :param replay: how a batch is divided among the tasks, e.g. ``"pool"`` (:data:`qmp_sb3.replay.ALLOCATIONS`)
     :param sharing: which other tasks' data a batch takes in, e.g. ``"uds(0.8)"`` (:data:`qmp_sb3.sharing.SHARING`)
@@ -176,7 +175,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         self._set_temperatures(ent_coef, target_entropy, temperatures)
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.matmul_precision = checks.precision(matmul_precision)
-        self.networks = checks.each_of("networks", networks, NETWORKS)
+        self.networks = checks.networks(networks)
         self._set_parts(replay, sharing, regularizer, hooks)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
@@ -258,7 +257,7 @@ class MultiTaskSAC(TemperedAlgorithm):
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Joint updates of all tasks, at the learning rate of now, their record, and what hooks do after them."""
         self.policy.set_training_mode(True)
-        optimizers = [self.actor.optimizer, self.critic.optimizer]
+        optimizers = [self.actor.optimizer, self.critic.optimizer, *self.policy.common.scheduled()]
         if self.ent_coef_optimizer is not None:
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
@@ -311,6 +310,9 @@ class MultiTaskSAC(TemperedAlgorithm):
         loss_temperature = self._learn_temperatures(log_prob, counts, weights)
 
         loss_critic = critic_loss(self.critic(batch.observation_actions), target, weights)
+        looking = [hook for hook in self.hooks if hook.looks_into_updates]
+        for hook in looking:
+            importance = importance * hook.task_factor(self, loss_critic.detach())
         self._set_gradient(self.critic.flat, loss_critic, importance)
         self.critic.optimizer.step()
 
@@ -319,9 +321,13 @@ class MultiTaskSAC(TemperedAlgorithm):
             loss_actor = actor_loss(values, log_prob, temperature, weights)
             if self.regularizer is not None:
                 loss_actor = loss_actor + self.regularizer(self.actor, batch)
-            self._set_gradient(self.actor.flat, loss_actor, importance)
+        self._set_gradient(self.actor.flat, loss_actor, importance)
         self.actor.optimizer.step()
-        return th.stack([loss_temperature.detach(), loss_critic.detach(), loss_actor.detach()])
+        self.policy.common.step()
+        losses = th.stack([loss_temperature.detach(), loss_critic.detach(), loss_actor.detach()])
+        for hook in looking:
+            hook.after_update(self, batch, losses)
+        return losses
 
     def _set_gradient(self, flat: FlatParameters, losses: th.Tensor, importance: th.Tensor) -> None:
         GRADIENTS[self.gradients](flat, losses, importance, self.streams.objective)
@@ -345,7 +351,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_native"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]
+        state_dicts = ["policy", "actor.optimizer", "critic.optimizer", *["policy.common"] * bool(self.policy.common)]
         if self.ent_coef_optimizer is None:
             return state_dicts, ["ent_coef_tensor"]
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
