@@ -75,7 +75,7 @@ class MultiTaskSAC(TemperedAlgorithm):
     :param verbose: 0 no output, 1 information, 2 debugging
     :param seed: seed of everything that is random
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``
-    :param networks: family in :data:`qmp_sb3.networks.NETWORKS`, e.g. ``"paco(sets=5)"``, or ``{"actor": ..., "critic": ...}``
+    :param networks: family in :data:`qmp_sb3.networks.NETWORKS`, or ``{"actor": ..., "critic": ...}``
     :param behavior: a :class:`~qmp_sb3.behaviors.Behavior` or its sentence, e.g. ``"hold(10, argmax(q))"``
     :param replay: how a batch is divided among the tasks, e.g. ``"pool"`` (:data:`qmp_sb3.replay.ALLOCATIONS`)
     :param sharing: which other tasks' data a batch takes in, e.g. ``"uds(0.8)"`` (:data:`qmp_sb3.sharing.SHARING`)

@@ -54,8 +54,9 @@ class Maskout(Hook):
         draws = rng.random((tasks, tasks), dtype=np.float32)
         for part in parts:
             fresh = rng.uniform(-1.0, 1.0, part.vectors.shape).astype(np.float32)
-            given = (to_device(values, losses.device) for values in (draws, fresh))
-            part.vectors.data.copy_(reset_vectors(part.vectors.data, exploded, *given, copy=self.reset == "copy"))
+            shares, begun = to_device(draws, losses.device), to_device(fresh, losses.device)
+            kept = reset_vectors(part.vectors.data, exploded, shares, begun, copy=self.reset == "copy")
+            part.vectors.data.copy_(kept)
 
     def after_updates(self, model: MultiTaskSAC) -> None:
         """Nothing: all is done in the gradient steps."""

@@ -92,7 +92,9 @@ def embedding_table(given: str | Sequence[Sequence[float]], n_tasks: int) -> np.
     if isinstance(given, str):
         path = Path(given)
         if path.suffix not in (".npy", ".json") or not path.is_file():
-            raise ValueError(f"care(embedding={given!r}): there is no such file; it is an .npy or a .json with the rows")
+            raise ValueError(
+                f"care(embedding={given!r}): there is no such file; it is an .npy or a .json with the rows"
+            )
         given = np.load(path) if path.suffix == ".npy" else json.loads(path.read_text(encoding="utf-8"))
     try:
         table = np.asarray(given, dtype=np.float32)
@@ -136,7 +138,7 @@ class CARE(TaskModule):
         *,
         encoders: int = 6,
         embedding: int | str | Sequence[Sequence[float]] = 50,
-        common: Mapping[str, nn.Module] | None = None,
+        common: Mapping[str, CommonPart] | None = None,
         learned: Sequence[str] | None = None,
     ) -> None:
         self.check(encoders=encoders, embedding=embedding)
@@ -167,7 +169,7 @@ class CARE(TaskModule):
         encoders: int = 6,
         embedding: int | str | Sequence[Sequence[float]] = 50,
         **others: Any,
-    ) -> dict[str, nn.Module]:
+    ) -> dict[str, CommonPart]:
         return {"encoder": ContextualEncoder(n_state, n_tasks, encoders, embedding, activation_fn, generator)}
 
     @property

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from qmp_sb3.networks import NETWORKS
 from qmp_sb3.networks.common import CommonPart
 from qmp_sb3.networks.task_module import TaskModule
@@ -28,7 +26,7 @@ class NetworkChoice:
     family: type[TaskModule]
     settings: Mapping[str, Any]
 
-    def in_common(self, n_state: int, n_tasks: int, **arguments: Any) -> dict[str, nn.Module]:
+    def in_common(self, n_state: int, n_tasks: int, **arguments: Any) -> dict[str, CommonPart]:
         """As :meth:`~qmp_sb3.networks.task_module.TaskModule.in_common`."""
         return self.family.in_common(n_state, n_tasks, **arguments, **self.settings)
 
@@ -39,7 +37,7 @@ class NetworkChoice:
         n_out: int,
         n_tasks: int,
         n_state: int,
-        common: Mapping[str, nn.Module] | None = None,
+        common: Mapping[str, CommonPart] | None = None,
         **arguments: Any,
     ) -> TaskModule:
         """A network of an actor or of critics; other arguments as for the families.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch as th
 from torch import nn
@@ -34,12 +35,14 @@ class FlatParameters:
         self.learned: list[FlatParameters] = []
         own: list[nn.Parameter] = []
         if isinstance(module, TaskModule):
-            parts = module.common
-            self.common = [parts[name].flat for name in parts]  # type: ignore[misc]
-            self.learned = [parts[name].flat for name in module.learned]  # type: ignore[misc]
+            parts: dict[str, Any] = dict(module.common.items())
+            self.common = [parts[name].flat for name in parts]
+            self.learned = [parts[name].flat for name in module.learned]
             own = module.own_parameters()
         theirs = {id(parameter) for part in self.common for parameter in part.parameters}
-        self.parameters = [parameter for parameter in module.parameters() if id(parameter) not in theirs]
+        self.parameters: list[nn.Parameter] = [
+            parameter for parameter in module.parameters() if id(parameter) not in theirs
+        ]
         of_tasks = {id(parameter) for parameter in own}
         self._of_tasks = [id(parameter) in of_tasks for parameter in self.parameters]
         self.flat = nn.Parameter(th.empty(0))
@@ -104,7 +107,9 @@ class FlatParameters:
         if any(one.data_ptr() != place.view.data_ptr() for one, place in zip(total, self._places, strict=True)):
             return self._one_by_one(losses)
         return [
-            TaskGradients(self._task_by_task(values, tasks) if is_shared else values.view(self.copies, tasks, -1), not is_shared)
+            TaskGradients(
+                self._task_by_task(values, tasks) if is_shared else values.view(self.copies, tasks, -1), not is_shared
+            )
             for values, is_shared in zip(written, shared, strict=True)
         ]
 

@@ -149,7 +149,7 @@ class PaCo(TaskModule):
         sets: int = 5,
         identical: bool = True,
         rate: float | None = None,
-        common: Mapping[str, nn.Module] | None = None,
+        common: Mapping[str, CommonPart] | None = None,
         learned: Sequence[str] | None = None,
     ) -> None:
         self.check(sets=sets, rate=rate)
@@ -172,7 +172,7 @@ class PaCo(TaskModule):
         sets: int = 5,
         rate: float | None = None,
         **others: Any,
-    ) -> dict[str, nn.Module]:
+    ) -> dict[str, CommonPart]:
         return {"tasks": TaskVectors(n_tasks, sets, rate, generator)}
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:

@@ -76,7 +76,7 @@ class SharedUnique(TaskModule):
         unique: int = 50,
         identical: bool = True,
         rate: float | None = None,
-        common: Mapping[str, nn.Module] | None = None,
+        common: Mapping[str, CommonPart] | None = None,
         learned: Sequence[str] | None = None,
     ) -> None:
         if not hidden:
@@ -94,7 +94,7 @@ class SharedUnique(TaskModule):
     def check(cls, **settings: Any) -> None:
         check_compositional("shared_unique", settings["sets"], settings["rate"])
         if not isinstance(settings["unique"], int) or settings["unique"] < 1:
-            raise ValueError(f"shared_unique(unique={settings['unique']!r}): u has a whole number of features, at least 1")
+            raise ValueError(f"shared_unique(unique={settings['unique']!r}): the size of u is whole, at least 1")
 
     @classmethod
     def in_common(
@@ -108,7 +108,7 @@ class SharedUnique(TaskModule):
         unique: int = 50,
         activation_fn: Callable[[], nn.Module] = nn.ReLU,
         **others: Any,
-    ) -> dict[str, nn.Module]:
+    ) -> dict[str, CommonPart]:
         vectors = TaskVectors(n_tasks, sets, rate, generator)
         return {"tasks": vectors, "unique": UniqueFeatures(n_state, unique, activation_fn, generator)}
 
@@ -127,7 +127,7 @@ class SharedUnique(TaskModule):
         return unique(inputs[..., : unique.n_state])
 
     def _answer(self, shared: th.Tensor, unique: th.Tensor, vectors: th.Tensor) -> th.Tensor:
-        """h ``(copies, tasks, batch, width)`` and u ``(tasks or 1, batch, size)`` to ``(copies, tasks, batch, out)``."""
+        """h ``(copies, tasks, batch, width)`` with u ``(tasks or 1, batch, size)`` to outputs."""
         told = unique.expand(*shared.shape[:3], -1)
         features = th.cat([self.activation(shared), told], dim=-1)
         return self.head(features.flatten(0, 1), vectors, len(shared))

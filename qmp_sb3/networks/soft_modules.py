@@ -98,7 +98,7 @@ class SoftModules(TaskModule):
         self.base = layer(n_in, features, between=hidden[:-1])
         self.embedding = layer(n_tasks, features)
         self.gate = layer(features, gating, between=(gating,) * (self.variant.gating_layers - 1))
-        self.routers = nn.ModuleList(small(gating, routed if l < layers - 1 else modules) for l in range(layers))
+        self.routers = nn.ModuleList(small(gating, size) for size in [routed] * (layers - 1) + [modules])
         read = [routed * (before if self.variant.reads_all else 1) for before in range(1, layers)]
         self.conditions = nn.ModuleList(layer(size, gating) for size in read)
         self.first = layer(features, modules * width)

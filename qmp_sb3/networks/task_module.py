@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch as th
 from torch import nn
 
 from qmp_sb3.layout import TaskLayout
+
+if TYPE_CHECKING:
+    from qmp_sb3.networks.common import CommonPart
 
 
 class TaskModule(nn.Module, ABC):
@@ -34,13 +37,13 @@ class TaskModule(nn.Module, ABC):
         n_out: int,
         n_tasks: int,
         copies: int = 1,
-        common: Mapping[str, nn.Module] | None = None,
+        common: Mapping[str, CommonPart] | None = None,
         learned: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         self.n_in, self.n_out, self.n_tasks, self.copies = n_in, n_out, n_tasks, copies
         self.common = nn.ModuleDict(dict(common or {}))
-        trainable = (name for name, part in self.common.items() if part.learns_from)
+        trainable = (name for name, part in (common or {}).items() if part.learns_from)
         self.learned = tuple(trainable if learned is None else learned)
 
     @classmethod
@@ -51,7 +54,7 @@ class TaskModule(nn.Module, ABC):
         """
 
     @classmethod
-    def in_common(cls, n_state: int, n_tasks: int, **settings: Any) -> dict[str, nn.Module]:
+    def in_common(cls, n_state: int, n_tasks: int, **settings: Any) -> dict[str, CommonPart]:
         """What actor and critics have in common, by name (:class:`~qmp_sb3.networks.common.CommonPart`); each of them
         is given it as ``common``. Without it, a network makes its own.
 
