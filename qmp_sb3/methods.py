@@ -127,6 +127,34 @@ ROWS = (
         {"networks": "multihead", **_ACTOR_ONLY},
         "mcal",
     ),
+    Method(
+        "soft-modules",
+        "layers of modules that each task mixes in its own way",
+        "Yang et al., 2020 (Soft Modularization)",
+        {"networks": "soft_modules", "replay": "equal", "task_weights": "alpha"},
+        "soft-modules",
+    ),
+    Method(
+        "paco",
+        "each task combines parameter sets of all tasks",
+        "Sun et al., 2022 (PaCo)",
+        {"networks": "paco", "replay": "equal", "task_weights": "taskmean", "hooks": ["maskout(3000)"]},
+        "paco",
+    ),
+    Method(
+        "care",
+        "encoders of the state, mixed by what is known of the task",
+        "Sodhani et al., 2021 (CARE)",
+        {"networks": "care", "replay": "pool", "task_weights": "mean"},
+        "care",
+    ),
+    Method(
+        "shared-unique",
+        "PaCo's shared features and unique ones that tell tasks apart",
+        "Shared-Unique Features, anonymous, section 3",
+        {"networks": "shared_unique", "replay": "pool", "task_weights": "mean", "hooks": ["triplet(1)"]},
+        "shared-unique",
+    ),
     # which data tasks share
     Method(
         "data",

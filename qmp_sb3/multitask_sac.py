@@ -318,9 +318,9 @@ class MultiTaskSAC(TemperedAlgorithm):
 
         with self.critic.flat.constant():
             values = self.critic(th.cat([batch.observations, actions], dim=-1))
-            loss_actor = actor_loss(values, log_prob, temperature, weights)
-            if self.regularizer is not None:
-                loss_actor = loss_actor + self.regularizer(self.actor, batch)
+        loss_actor = actor_loss(values, log_prob, temperature, weights)
+        if self.regularizer is not None:
+            loss_actor = loss_actor + self.regularizer(self.actor, batch)
         self._set_gradient(self.actor.flat, loss_actor, importance)
         self.actor.optimizer.step()
         self.policy.common.step()

@@ -32,7 +32,7 @@ def separate_policies(name: str) -> bool:
 
 PAIRS = [f"{one}+{other}" for one, other in combinations(METHODS, 2)]
 MEANT = [pair for pair in PAIRS if meant(pair)]
-BUILT = [pair for pair in MEANT if "hooks" not in presets.method(pair).parts or separate_policies(pair)]
+BUILT = [pair for pair in MEANT if "dnc" not in pair.split("+") or separate_policies(pair)]
 #: every method with every other that it goes with, and with QMP besides
 WHOLE = [*BUILT, *(f"{pair}+qmp" for pair in BUILT if meant(f"{pair}+qmp"))]
 

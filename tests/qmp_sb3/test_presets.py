@@ -38,7 +38,8 @@ REACHER = "QMP/MultistageReacher-v0"
 
 def small(method: str, env=REACHER, **overrides) -> MultiTaskSAC:
     """A model that is soon past its first updates, and past what its hooks wait for."""
-    hooks = {"hooks": ["distill(60, 3)"]} if "hooks" in presets.method(method).parts else {}
+    distills = "distill" in str(presets.method(method).parts.get("hooks"))
+    hooks = {"hooks": ["distill(60, 3)"]} if distills else {}
     return presets.make(method, env, seed=0, **SMALL | hooks | overrides)
 
 
