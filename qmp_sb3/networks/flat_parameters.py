@@ -59,9 +59,14 @@ class FlatParameters:
             parameter.array = view.numpy() if view.device.type == "cpu" else None  # type: ignore[attr-defined]
         self._addresses = [parameter.data_ptr() for parameter in self.parameters]
 
+    @property
+    def moved(self) -> bool:
+        """Whether a parameter was given memory of its own, as ``vector_to_parameters`` does."""
+        return [parameter.data_ptr() for parameter in self.parameters] != self._addresses
+
     def gather_moved(self) -> None:
-        """:meth:`gather`, if a parameter was given memory of its own, as ``vector_to_parameters`` does."""
-        if [parameter.data_ptr() for parameter in self.parameters] != self._addresses:
+        """:meth:`gather`, if a parameter was given memory of its own."""
+        if self.moved:
             self.gather()
         for part in self.common:
             part.gather_moved()

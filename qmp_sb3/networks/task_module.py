@@ -42,6 +42,7 @@ class TaskModule(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.n_in, self.n_out, self.n_tasks, self.copies = n_in, n_out, n_tasks, copies
+        self.register_load_state_dict_pre_hook(_refuse_other_parameters)
         self.common = nn.ModuleDict(dict(common or {}))
         trainable = (name for name, part in (common or {}).items() if part.learns_from)
         self.learned = tuple(trainable if learned is None else learned)
@@ -119,3 +120,13 @@ class TaskModule(nn.Module, ABC):
         outputs = self(blocks.flatten(1, 2), layout.present, copies)
         outputs = outputs.view(len(outputs), *blocks.shape[:3], self.n_out).permute(1, 2, 0, 3, 4)
         return layout.to_rows(outputs).transpose(0, 1)
+
+
+def _refuse_other_parameters(
+    module: nn.Module, state_dict: Mapping[str, Any], prefix: str, local_metadata: Mapping[str, Any], *_: Any
+) -> None:
+    if local_metadata.get("assign_to_params_buffers"):
+        raise ValueError(
+            "load_state_dict(assign=True) would give the networks other parameters than the optimizer has; "
+            "without assign it copies the numbers"
+        )

@@ -36,15 +36,11 @@ def test_temperatures_of_another_shape_are_left_to_pytorch(shape):
 
 
 @pytest.mark.parametrize("part", ["actor", "critic", "critic_target"])
-@pytest.mark.parametrize("how", ["vector", "assign"])
-def test_parameters_that_were_given_other_memory_are_left_to_pytorch(part, how):
+def test_parameters_that_were_given_other_memory_are_left_alone(part):
     model = Case().model("auto")
     module = getattr(model, part)
     assert model.update_backend == "native"
-    if how == "vector":
-        vector_to_parameters(parameters_to_vector(module.parameters()).detach(), module.parameters())
-    else:
-        module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
+    vector_to_parameters(parameters_to_vector(module.parameters()).detach(), module.parameters())
     assert model.update_backend == "torch" and f"the {part}'s parameters have memory of their own" in model.backend_note
 
 
@@ -57,6 +53,13 @@ def test_parameters_that_were_given_other_memory_go_on_learning(backend):
         model.train(3, 7)
     assert models[1].update_backend == models[0].update_backend
     assert difference(*models) == 0.0
+
+
+def test_other_parameters_are_refused():
+    model = small()
+    for module in (model.policy, model.actor, model.critic.network):
+        with pytest.raises(ValueError, match="assign=True.* without assign it copies the numbers"):
+            module.load_state_dict(module.state_dict(), assign=True)
 
 
 def test_parameters_that_were_given_other_memory_act():
