@@ -14,7 +14,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from qmp_sb3.behaviors import Behavior, Table
-from qmp_sb3.networks import TaskModule
+from qmp_sb3.networks import NETWORKS, TaskModule
+from qmp_sb3.networks.choice import network_choice
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import Allocation, Draw, MultiTaskReplayBuffer
@@ -51,6 +52,19 @@ def each_of(
         raise ValueError(f"{argument} is given for {', '.join(value)}; it needs {' and '.join(roles)}, or one name")
     for name in value.values() if isinstance(value, dict) else [value]:
         one_of(argument, name, known)
+    return value
+
+
+def networks(value: str | dict[str, str]) -> str | dict[str, str]:
+    """``value``, the networks of a model, if its words and settings are known.
+
+    :raises ValueError: naming the closest family, or the setting that means nothing
+    """
+    sentences = dict(value) if isinstance(value, dict) else {"both": value}
+    words = {role: sentence.partition("(")[0].strip() for role, sentence in sentences.items()}
+    each_of("networks", words if isinstance(value, dict) else words["both"], NETWORKS)
+    for sentence in sentences.values():
+        network_choice(sentence)
     return value
 
 

@@ -18,7 +18,6 @@ from qmp_sb3.behaviors import Behavior
 from qmp_sb3.hooks import HOOKS, Hook
 from qmp_sb3.native.suitability import refusal
 from qmp_sb3.native.update import NativeUpdate
-from qmp_sb3.networks import NETWORKS
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, absolute_errors, actor_loss, bellman_target, critic_loss
 from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
@@ -178,7 +177,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         self._set_temperatures(ent_coef, target_entropy, temperatures)
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.matmul_precision = checks.precision(matmul_precision)
-        self.networks = checks.each_of("networks", networks, NETWORKS)
+        self.networks = checks.networks(networks)
         self._set_parts(replay, draw, sharing, regularizer, hooks)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
@@ -266,7 +265,7 @@ class MultiTaskSAC(TemperedAlgorithm):
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Joint updates of all tasks, at the learning rate of now, their record, and what hooks do after them."""
         self.policy.set_training_mode(True)
-        optimizers = [self.actor.optimizer, self.critic.optimizer]
+        optimizers = [self.actor.optimizer, self.critic.optimizer, *self.policy.common.scheduled()]
         if self.ent_coef_optimizer is not None:
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
@@ -324,17 +323,24 @@ class MultiTaskSAC(TemperedAlgorithm):
         if batch.index is not None:
             batch.errors = absolute_errors(values.detach(), target)
         loss_critic = critic_loss(values, target, batch.corrected_weights)
+        looking = [hook for hook in self.hooks if hook.looks_into_updates]
+        for hook in looking:
+            importance = importance * hook.task_factor(self, loss_critic.detach())
         self._set_gradient(self.critic.flat, loss_critic, importance)
         self.critic.optimizer.step()
 
         with self.critic.flat.constant():
             values = self.critic(th.cat([batch.observations, actions], dim=-1))
-            loss_actor = actor_loss(values, log_prob, temperature, weights)
-            if self.regularizer is not None:
-                loss_actor = loss_actor + self.regularizer(self.actor, batch)
-            self._set_gradient(self.actor.flat, loss_actor, importance)
+        loss_actor = actor_loss(values, log_prob, temperature, weights)
+        if self.regularizer is not None:
+            loss_actor = loss_actor + self.regularizer(self.actor, batch)
+        self._set_gradient(self.actor.flat, loss_actor, importance)
         self.actor.optimizer.step()
-        return th.stack([loss_temperature.detach(), loss_critic.detach(), loss_actor.detach()])
+        self.policy.common.step()
+        losses = th.stack([loss_temperature.detach(), loss_critic.detach(), loss_actor.detach()])
+        for hook in looking:
+            hook.after_update(self, batch, losses)
+        return losses
 
     def _set_gradient(self, flat: FlatParameters, losses: th.Tensor, importance: th.Tensor) -> None:
         GRADIENTS[self.gradients](flat, losses, importance, self.streams.objective)
@@ -358,7 +364,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_native"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]
+        state_dicts = ["policy", "actor.optimizer", "critic.optimizer", *["policy.common"] * bool(self.policy.common)]
         if self.ent_coef_optimizer is None:
             return state_dicts, ["ent_coef_tensor"]
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from copy import deepcopy
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch as th
@@ -17,7 +18,9 @@ from torch import nn
 from qmp_sb3.distributions import sample_actions, split_parameters, squashed_sample_log_prob
 from qmp_sb3.encoding import encode_observations
 from qmp_sb3.layout import TaskLayout
-from qmp_sb3.networks import NETWORKS, TaskModule
+from qmp_sb3.networks import TaskModule
+from qmp_sb3.networks.choice import network_choice, parts_in_common
+from qmp_sb3.networks.common import PartsInCommon
 from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
 from qmp_sb3.networks.independent import IndependentMLP
 
@@ -28,6 +31,7 @@ _READY = (np.dtype(np.float32), th.float32)  # rows of these types are inputs as
 class _TaskPolicy(BasePolicy):
     """What actor and critic share: a stack of networks, its flat parameters and its optimizer."""
 
+    role: ClassVar[str]
     network: TaskModule
     optimizer: th.optim.Optimizer
 
@@ -47,8 +51,10 @@ class _TaskPolicy(BasePolicy):
         self.n_tasks = n_tasks
 
     def _build(self, family: str, n_in: int, n_out: int, network_kwargs: dict[str, Any], copies: int = 1) -> None:
-        self.family, self.network_kwargs = family, network_kwargs
-        self.network = NETWORKS[family](n_in, n_out, self.n_tasks, copies=copies, **network_kwargs)
+        self.family = family
+        self.network_kwargs = {name: value for name, value in network_kwargs.items() if name != "common"}
+        sizes = n_in, n_out, self.n_tasks, get_flattened_obs_dim(self.observation_space)
+        self.network = network_choice(family).network(self.role, *sizes, copies=copies, **network_kwargs)
         self.flat = FlatParameters(self.network, copies)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -63,7 +69,7 @@ class _TaskPolicy(BasePolicy):
 
     def load_from_vector(self, vector: np.ndarray) -> None:
         super().load_from_vector(vector)
-        self.flat.gather()
+        self.flat.gather_moved()
 
     def _apply(self, fn: Callable, recurse: bool = True) -> _TaskPolicy:
         super()._apply(fn, recurse)
@@ -77,9 +83,11 @@ class MultiTaskActor(_TaskPolicy):
     :param observation_space: observation space of one environment
     :param action_space: action space of one environment
     :param n_tasks: number of tasks
-    :param family: name of the network family in :data:`qmp_sb3.networks.NETWORKS`
-    :param network_kwargs: what the family takes besides its sizes
+    :param family: the network family, a name in :data:`qmp_sb3.networks.NETWORKS` with or without settings
+    :param network_kwargs: what the family takes besides its sizes and settings
     """
+
+    role = "actor"
 
     def __init__(
         self,
@@ -142,6 +150,8 @@ class MultiTaskCritic(_TaskPolicy):
     :param n_tasks: number of tasks
     """
 
+    role = "critic"
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -186,7 +196,7 @@ class MultiTaskPolicy(BasePolicy):
     :param action_space: action space of one environment
     :param lr_schedule: learning rate as a function of the remaining progress
     :param n_tasks: number of tasks
-    :param networks: network family, or ``{"actor": family, "critic": family}``
+    :param networks: network family, with or without settings, or ``{"actor": family, "critic": family}``
     :param net_arch: hidden widths, or ``{"pi": [...], "qf": [...]}``
     :param activation_fn: the hidden units' activation
     :param n_critics: critics per task
@@ -201,6 +211,8 @@ class MultiTaskPolicy(BasePolicy):
     actor: MultiTaskActor
     critic: MultiTaskCritic
     critic_target: MultiTaskCritic
+    #: what actor and critics share; the target critics have a copy of it
+    common: PartsInCommon
 
     def __init__(
         self,
@@ -228,28 +240,25 @@ class MultiTaskPolicy(BasePolicy):
         self.net_arch = list(DEFAULT_NET_ARCH) if net_arch is None else net_arch
         self.activation_fn, self.initialization = activation_fn, initialization
         hidden = dict(zip(("actor", "critic"), get_actor_critic_arch(self.net_arch), strict=True))
+        families = networks if isinstance(networks, dict) else dict.fromkeys(("actor", "critic"), networks)
+        how: dict[str, Any] = dict(activation_fn=activation_fn, generator=generator)
+        common = parts_in_common(families, get_flattened_obs_dim(observation_space), n_tasks, **how)
 
         def arguments(role: str) -> dict[str, Any]:
-            choice = {
-                key: value[role] if isinstance(value, dict) else value
-                for key, value in dict(family=networks, initialization=initialization).items()
-            }
-            network_kwargs = dict(
-                hidden=hidden[role],
-                activation_fn=activation_fn,
-                initialization=choice["initialization"],
-                generator=generator,
-            )
+            begin = initialization[role] if isinstance(initialization, dict) else initialization
+            network_kwargs = dict(hidden=hidden[role], initialization=begin, common=common[families[role]], **how)
             return dict(
                 observation_space=observation_space,
                 action_space=action_space,
                 n_tasks=n_tasks,
-                family=choice["family"],
+                family=families[role],
                 network_kwargs=network_kwargs,
             )
 
         self.actor = MultiTaskActor(**arguments("actor"))
         self.critic = MultiTaskCritic(**arguments("critic"), n_critics=n_critics)
+        parts = {f"{number}.{name}": one for number, of in enumerate(common.values()) for name, one in of.items()}
+        common = deepcopy(common)
         self.critic_target = MultiTaskCritic(**arguments("critic"), n_critics=n_critics)
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False)
@@ -258,6 +267,7 @@ class MultiTaskPolicy(BasePolicy):
         self.acting = ActingNetworks(self.actor.network, self.critic.network, self.actor.flat)
         for module in (self.actor, self.critic):
             module.optimizer = make_optimizer(self.optimizer_class, module.flat, lr_schedule(1), self.optimizer_kwargs)
+        self.common = PartsInCommon(parts, self.optimizer_class, lr_schedule(1), self.optimizer_kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return dict(

@@ -6,6 +6,7 @@ Where a table says yes or no, a small model was built to find out.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -114,8 +115,8 @@ def _modules(argument: str, value: str) -> list[str]:
             behavior = getattr(behavior, "inner", getattr(behavior, "score", None))
         return found
     words = WORDS.get(argument, {})
-    word = value.partition("(")[0]
-    return [words[word].__module__] if word in words else [MultiTaskSAC.__module__]
+    named = [word for word in re.findall(r"[a-z]\w*", value) if word in words]
+    return [words[word].__module__ for word in named] or [MultiTaskSAC.__module__]
 
 
 # ---- hyper-parameters ----

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from qmp_sb3.hooks.distillation import Distill
 from qmp_sb3.hooks.hook import Hook
+from qmp_sb3.hooks.maskout import Maskout
+from qmp_sb3.hooks.triplet import Triplet
 
 #: word -> class
-HOOKS: dict[str, type[Hook]] = {"distill": Distill}
+HOOKS: dict[str, type[Hook]] = {"distill": Distill, "maskout": Maskout, "triplet": Triplet}
 
-__all__ = ["HOOKS", "Distill", "Hook"]
+__all__ = ["HOOKS", "Distill", "Hook", "Maskout", "Triplet"]

@@ -65,6 +65,9 @@ def _refused_parts(model: MultiTaskSAC) -> Iterator[str]:
         yield f"sharing={model.sharing!r}"
     if model.regularizer is not None:
         yield f"regularizer={model.regularizer!r}"
+    for hook in model.hooks:
+        if hook.looks_into_updates:
+            yield f"hooks={hook!r} looks into every update"
     if model.gradients != "plain":
         yield f"gradients={model.gradients!r}"
     if model.task_weights not in EVEN_TASK_WEIGHTS:

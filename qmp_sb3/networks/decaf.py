@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch as th
+from torch import nn
 
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.networks.task_module import TaskModule
@@ -46,3 +47,6 @@ class DecafMixture(TaskModule):
 
     def every(self, inputs: th.Tensor) -> th.Tensor:
         return self.forward(inputs.expand(self.n_tasks, *inputs.shape))
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        return list(self.parameters())

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch as th
 from torch import nn
 
 from qmp_sb3.networks.stacked_linear import GradientPlace
 from qmp_sb3.networks.task_gradients import TaskGradients
+from qmp_sb3.networks.task_module import TaskModule
 
 
 class FlatParameters:
@@ -20,13 +22,29 @@ class FlatParameters:
     and the reverse. Every parameter also knows where its gradient belongs (``parameter.gradient_place``), so that a
     layer may write it there itself, and on a CPU its memory as a NumPy array (``parameter.array``).
 
+    What a module has in common with others is in flat tensors of its own (``common``). They follow a Polyak update and
+    are constants together with the module's; those of them that the module's losses train (``learned``) get gradients.
+
     :param module: the module whose parameters are gathered
-    :param copies: independent copies in it, the leading axis of every parameter
+    :param copies: independent copies in it; the leading axis of every parameter is a multiple of them
     """
 
     def __init__(self, module: nn.Module, copies: int = 1) -> None:
         self.copies = copies
-        self.parameters = list(module.parameters())
+        self.common: list[FlatParameters] = []
+        self.learned: list[FlatParameters] = []
+        own: list[nn.Parameter] = []
+        if isinstance(module, TaskModule):
+            parts: dict[str, Any] = dict(module.common.items())
+            self.common = [parts[name].flat for name in parts]
+            self.learned = [parts[name].flat for name in module.learned]
+            own = module.own_parameters()
+        theirs = {id(parameter) for part in self.common for parameter in part.parameters}
+        self.parameters: list[nn.Parameter] = [
+            parameter for parameter in module.parameters() if id(parameter) not in theirs
+        ]
+        of_tasks = {id(parameter) for parameter in own}
+        self._of_tasks = [id(parameter) in of_tasks for parameter in self.parameters]
         self.flat = nn.Parameter(th.empty(0))
         self.gather()
 
@@ -50,14 +68,21 @@ class FlatParameters:
         """:meth:`gather`, if a parameter was given memory of its own."""
         if self.moved:
             self.gather()
+        for part in self.common:
+            part.gather_moved()
 
     def _segments(self, flat: th.Tensor) -> list[th.Tensor]:
         pieces = flat.split([parameter.numel() for parameter in self.parameters])
         return [piece.view(parameter.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
     def backward(self, loss: th.Tensor) -> None:
-        """Set the flat tensor's gradient, and the parameters', which are views of it, to that of ``loss``."""
-        self._set(th.autograd.grad(loss, self.parameters))
+        """Set the flat tensor's gradient, and the parameters', which are views of it, to that of ``loss``; the parts
+        in common that learn from it add it to theirs.
+        """
+        parts = [self, *self.learned]
+        gradients = iter(th.autograd.grad(loss, [one for part in parts for one in part.parameters]))
+        for part in parts:
+            part._set([next(gradients) for _ in part.parameters])
 
     def _set(self, gradients: Iterable[th.Tensor]) -> None:
         self.flat.grad = self._gradient
@@ -76,10 +101,10 @@ class FlatParameters:
         :param losses: ``(tasks,)``, each of its own rows of the batch alone
         """
         tasks = len(losses)
-        shared = [len(parameter) == self.copies and tasks > 1 for parameter in self.parameters]
+        shared = [tasks > 1 and not of_tasks for of_tasks in self._of_tasks]
         for place, is_shared in zip(self._places, shared, strict=True):
             if is_shared:
-                place.by_task = place.view.new_empty(self.copies * tasks, *place.view.shape[1:])
+                place.by_task = place.view.new_empty(len(place.view) * tasks, *place.view.shape[1:])
         written = [place.view if place.by_task is None else place.by_task for place in self._places]
         total = th.autograd.grad(losses.sum(), self.parameters, retain_graph=True)
         for place in self._places:
@@ -87,9 +112,17 @@ class FlatParameters:
         if any(one.data_ptr() != place.view.data_ptr() for one, place in zip(total, self._places, strict=True)):
             return self._one_by_one(losses)
         return [
-            TaskGradients(values.view(self.copies, tasks, -1), own=not is_shared)
+            TaskGradients(
+                self._task_by_task(values, tasks) if is_shared else values.view(self.copies, tasks, -1), not is_shared
+            )
             for values, is_shared in zip(written, shared, strict=True)
         ]
+
+    def _task_by_task(self, values: th.Tensor, tasks: int) -> th.Tensor:
+        """``(copies * networks * tasks, ...)`` to ``(copies, tasks, numbers of all networks)``."""
+        if len(values) == self.copies * tasks:
+            return values.view(self.copies, tasks, -1)
+        return values.view(self.copies, -1, tasks, values[0].numel()).transpose(1, 2).flatten(2)
 
     def _one_by_one(self, losses: th.Tensor) -> list[TaskGradients]:
         # Copies, because every pass may write to the same places.
@@ -109,21 +142,25 @@ class FlatParameters:
     @contextmanager
     def constant(self) -> Iterator[None]:
         """Inside, the parameters are constants: a loss that only passes through the module leaves them alone."""
-        for parameter in self.parameters:
+        parameters = [parameter for part in (self, *self.common) for parameter in part.parameters]
+        for parameter in parameters:
             parameter.requires_grad_(False)
         try:
             yield
         finally:
-            for parameter in self.parameters:
+            for parameter in parameters:
                 parameter.requires_grad_(True)
 
     def polyak_(self, source: FlatParameters, tau: float) -> None:
         """Move these parameters a share ``tau`` towards ``source``."""
         self.flat.data.lerp_(source.flat.data, tau)
+        for part, other in zip(self.common, source.common, strict=True):
+            part.polyak_(other, tau)
 
     def __deepcopy__(self, memo: dict) -> FlatParameters:
-        copy = FlatParameters.__new__(FlatParameters)
-        copy.copies = self.copies
+        copy = type(self).__new__(type(self))
+        copy.copies, copy._of_tasks = self.copies, list(self._of_tasks)
+        copy.common, copy.learned = deepcopy((self.common, self.learned), memo)
         copy.parameters = deepcopy(self.parameters, memo)
         copy.flat = deepcopy(self.flat, memo)
         copy.gather()

@@ -165,6 +165,9 @@ class IndependentMLP(TaskModule):
             self._bound = memory, NativePerceptrons(layers, self.n_tasks, activation, self._threads) if suits else None
         return self._bound[1]
 
+    def own_parameters(self) -> list[nn.Parameter]:
+        return list(self.parameters())
+
     def use_library(self, wanted: bool, threads: int | None) -> None:
         """Whether compiled code answers where it can, and over how many threads; None for PyTorch's number."""
         self._library_wanted, self._threads, self._bound = wanted, threads, None

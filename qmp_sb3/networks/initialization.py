@@ -28,8 +28,16 @@ def xavier_normal(weight: th.Tensor, bias: th.Tensor, generator: th.Generator | 
     bias.zero_()
 
 
+def constant_bias(weight: th.Tensor, bias: th.Tensor, generator: th.Generator | None = None) -> None:
+    """Weights uniform in +-1 / sqrt(in) and biases of 0.1, as the released Soft Modularization code sets its layers."""
+    bound = 1.0 / math.sqrt(weight.shape[0])
+    weight.uniform_(-bound, bound, generator=generator)
+    bias.fill_(0.1)
+
+
 INITIALIZATIONS: dict[str, Callable[[th.Tensor, th.Tensor, th.Generator | None], None]] = {
     "linear": linear,
     "xavier_uniform": xavier_uniform,
     "xavier_normal": xavier_normal,
+    "constant_bias": constant_bias,
 }

