@@ -121,13 +121,6 @@ def refuse_pointless_behavior(behavior: Behavior, actor: TaskModule) -> None:
         )
 
 
-def same_action_size(policies: Iterable[Any], size: int) -> None:
-    """Fixed candidate policies act in the environment's action space."""
-    for policy in policies:
-        if len(policy.mean) != size:
-            raise ValueError(f"{policy} has {len(policy.mean)} numbers, but an action has {size}")
-
-
 def same_buffer(buffer: Any, n_tasks: int, observation_space: spaces.Space, action_space: spaces.Space) -> None:
     """A saved replay buffer goes into a model of the same tasks and spaces."""
     if not isinstance(buffer, MultiTaskReplayBuffer):
@@ -143,10 +136,10 @@ def same_buffer(buffer: Any, n_tasks: int, observation_space: spaces.Space, acti
 
 
 def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int, ...]]) -> None:
-    """A replay buffer keeps what the sharing part needs of each transition."""
+    """A replay buffer keeps what the model's parts need of each transition."""
     missing = [name for name in columns if name not in buffer.columns]
     if missing:
-        raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the sharing part needs")
+        raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the model needs")
 
 
 def precision(matmul_precision: str | None) -> str | None:
@@ -160,6 +153,13 @@ def at_least(argument: str, value: int, minimum: int) -> int:
     """``value`` if it is not below ``minimum``."""
     if value < minimum:
         raise ValueError(f"{argument} is {value}; it must be at least {minimum}")
+    return value
+
+
+def positive_or_none(argument: str, value: float | None) -> float | None:
+    """``value`` if it is greater than 0, or None."""
+    if value is not None and not value > 0.0:
+        raise ValueError(f"{argument} is {value}; it must be greater than 0, or None")
     return value
 
 

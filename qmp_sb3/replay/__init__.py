@@ -4,5 +4,15 @@ from qmp_sb3.replay.allocations import ALLOCATIONS, Allocation, Own
 from qmp_sb3.replay.batch import Batch
 from qmp_sb3.replay.multitask_replay_buffer import MultiTaskReplayBuffer
 from qmp_sb3.replay.row_format import RowFormat
+from qmp_sb3.replay.segments import SEGMENT_COLUMNS, Segments
 
-__all__ = ["ALLOCATIONS", "Allocation", "Batch", "MultiTaskReplayBuffer", "Own", "RowFormat"]
+__all__ = [
+    "ALLOCATIONS",
+    "SEGMENT_COLUMNS",
+    "Allocation",
+    "Batch",
+    "MultiTaskReplayBuffer",
+    "Own",
+    "RowFormat",
+    "Segments",
+]
