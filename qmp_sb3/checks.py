@@ -19,6 +19,10 @@ from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import MultiTaskReplayBuffer
 
+_SUPPLIED_TO_REPLAY = (
+    *("buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage"),
+    *("n_tasks", "n_steps", "gamma", "rng", "allocation", "columns"),
+)
 _SUPPLIED = ("observation_space", "action_space", "lr_schedule", "n_tasks", "networks", "generator")
 
 
@@ -72,6 +76,11 @@ def refuse_unsupported(policy: Any, use_sde: bool, replay_buffer_class: type[Rep
 def policy_arguments() -> list[str]:
     """What ``policy_kwargs`` may hold: the policy's arguments without those that the model supplies."""
     return [name for name in inspect.signature(MultiTaskPolicy).parameters if name not in _SUPPLIED]
+
+
+def replay_buffer_arguments() -> list[str]:
+    """What ``replay_buffer_kwargs`` may hold: the buffer's arguments without those that the model supplies."""
+    return [name for name in inspect.signature(MultiTaskReplayBuffer).parameters if name not in _SUPPLIED_TO_REPLAY]
 
 
 def refuse_policy_arguments(policy_kwargs: dict[str, Any] | None) -> None:

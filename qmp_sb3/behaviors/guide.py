@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +27,6 @@ if TYPE_CHECKING:
 
 VALUE_SAMPLES = 5
 """Own actions that V_i(s) is a mean over (the released code)."""
-_DEFAULTS: dict[str, Any] = dict(
-    steps=10,
-    hindsight=True,
-    filter="mask",
-    filter_from=10_000,
-    block="temperature",
-    block_every=10_000,
-    learn_every=10,
-    segments=None,
-    tau=0.01,
-    max_temperature=1.0,
-    net_arch=None,
-)
 
 
 class Guide(Behavior):
@@ -78,7 +66,7 @@ class Guide(Behavior):
         max_temperature: float = 1.0,
         net_arch: list[int] | None = None,
     ) -> None:
-        self.settings = {key: value for key, value in locals().items() if key in _DEFAULTS}
+        self.settings: dict[str, Any] = {key: value for key, value in locals().items() if key != "self"}
         for name in ("steps", "block_every", "learn_every", "segments"):
             value = self.settings[name]
             if value is not None and (value < 1 or value != int(value)):
@@ -90,15 +78,16 @@ class Guide(Behavior):
             )
         for name, known in (("filter", FILTERS), ("block", BLOCKS)):
             if self.settings[name] not in known:
-                value = self.settings[name]
-                raise ValueError(f"guide({name}={value!r}) is unknown; did you mean {closest(str(value), list(known))!r}?")
+                value, near = self.settings[name], closest(str(self.settings[name]), list(known))
+                raise ValueError(f"guide({name}={value!r}) is unknown; did you mean {near!r}?")
         self.steps, self.segments = int(steps), segments
         self.networks: GuideNetworks | None = None
         self._waiting = 0  # vector steps since the last update
         self._periods = 0  # of the guide-block gate
 
     def __repr__(self) -> str:
-        changed = [f"{key}={value!r}" for key, value in self.settings.items() if value != _DEFAULTS[key]]
+        defaults = inspect.signature(Guide).parameters
+        changed = [f"{key}={value!r}" for key, value in self.settings.items() if value != defaults[key].default]
         return f"guide({', '.join(changed)})" if changed else "guide"
 
     # ---- set-up ----
