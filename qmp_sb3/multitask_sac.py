@@ -274,9 +274,10 @@ class MultiTaskSAC(TemperedAlgorithm):
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
 
-        if self.replay_buffer.size() == 0:
-            return  # no sum of n_steps rewards is complete yet
+        if gradient_steps < 1 or self.replay_buffer.size() == 0:
+            return  # in the second case no sum of n_steps rewards is complete yet
 
+        self.policy.gather_moved()
         if self._native.takes(self):
             sums = self._native.steps(self, gradient_steps, batch_size)
         else:

@@ -306,6 +306,7 @@ class MultiTaskPolicy(BasePolicy):
         :param generator: source of the sample's noise
         """
         self.set_training_mode(False)
+        self.actor.flat.gather_moved()
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
             raise ValueError(
                 "the observation is a tuple (observation, info): you are mixing Gym API with SB3 VecEnv API, "
@@ -328,8 +329,12 @@ class MultiTaskPolicy(BasePolicy):
 
     def load_from_vector(self, vector: np.ndarray) -> None:
         super().load_from_vector(vector)
+        self.gather_moved()
+
+    def gather_moved(self) -> None:
+        """As :meth:`~qmp_sb3.networks.flat_parameters.FlatParameters.gather_moved`, of all networks."""
         for module in (self.actor, self.critic, self.critic_target):
-            module.flat.gather()
+            module.flat.gather_moved()
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self.actor._predict(observation, deterministic)

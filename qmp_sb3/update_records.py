@@ -23,9 +23,11 @@ def record_updates(model: MultiTaskSAC, means: th.Tensor) -> None:
     kept = model.sharing.kept()
     if kept is not None:
         by_measure["shared_data"] = kept
-    model.logger.record("train/n_updates", model._n_updates, exclude="tensorboard")
-    learning = np.flatnonzero(model.replay_buffer.sizes)  # tasks that have data
+    record = model.logger.record
+    record("train/n_updates", model._n_updates, exclude="tensorboard")
+    learning = np.flatnonzero(model.replay_buffer.sizes).tolist()  # tasks that have data
     for measure, by_task in by_measure.items():
-        model.logger.record(f"train/{measure}", float(by_task[learning].mean()))
-        for task in learning if model.n_tasks > 1 else ():
-            model.logger.record(f"train/{model.task_names[task]}/{measure}", float(by_task[task]), exclude="stdout")
+        values = by_task[learning].tolist()
+        record(f"train/{measure}", sum(values) / len(values))
+        for task, value in zip(learning, values, strict=True) if model.n_tasks > 1 else ():
+            record(f"train/{model.task_names[task]}/{measure}", value, exclude="stdout")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper import curves, maze, measured
+from benchmarks.paper import curves, maze, measured, training
 from benchmarks.paper.curves import Curves
 from benchmarks.paper.reacher import minutes, summary, table
 
@@ -69,12 +69,13 @@ def test_the_command(tmp_path):
         "--methods",
         "no-sharing",
         "parameters+qmp",
+        "qmp,gradient_steps=10",
         "--seeds",
         "0",
     ]
     options = ["--steps", "1000", "--jobs", "1", "--out", str(tmp_path / "runs")]
     result = subprocess.run(command + options, cwd=ROOT, capture_output=True, text=True, check=True)
-    for method in ("no-sharing", "parameters+qmp"):
+    for method in ("no-sharing", "parameters+qmp", "qmp,gradient_steps=10"):
         [line] = [line for line in result.stdout.splitlines() if line.startswith(f"| {method} | 1 |")]
         assert float(line.split(" | ")[-1].rstrip(" |")) >= 0.0, "the minutes"
         assert (tmp_path / "runs" / f"{method}-0" / "result.json").exists()
@@ -84,6 +85,19 @@ def test_a_wrong_method_is_said_before_anything_runs(tmp_path):
     command = [sys.executable, "-m", "benchmarks.paper.reacher", "--methods", "qmp", "parameters+pqm"]
     result = subprocess.run([*command, "--out", str(tmp_path / "runs")], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2 and "did you mean 'qmp'" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_method_may_come_with_settings():
+    assert training.parsed("parameters+qmp") == ("parameters+qmp", {})
+    name, overrides = training.parsed("qmp,train_freq=2,policy_kwargs.net_arch=[64,64]")
+    assert (name, overrides) == ("qmp", {"train_freq": 2, "policy_kwargs.net_arch": [64, 64]})
+
+
+def test_a_wrong_setting_is_said_before_anything_runs(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.paper.maze", "--methods", "qmp,train_frq=2"]
+    result = subprocess.run([*command, "--out", str(tmp_path / "runs")], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2 and "train_freq" in result.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -119,7 +133,12 @@ def test_a_method_without_runs_is_said_to_have_none(tmp_path, monkeypatch):
 def test_the_maze_says_when_a_route_was_found():
     success = np.array([[0.0, 0.6], [0.4, 0.2], [1.0, 1.0]])  # (evaluations, routes)
     one = curves.Curves(np.array([1000, 2000, 3000]), {"success_all": success}, pace=0.06)
-    assert maze.found({"qmp": [one]}).splitlines()[-1] == "| qmp | 3k | 1k |"
-    assert maze.over_time({"qmp": [one, one]}).splitlines()[-1] == "| qmp | 2 | 0.30 | 0.30 | 1.00 | 3 |"
+    assert maze.found({"qmp": [one]}).splitlines()[-1] == "| qmp | 3k | 1k | 3k |"
+    assert maze.over_time({"qmp": [one, one]}).splitlines()[-1] == "| qmp | 2 | 0.30 | 0.30 | 1.00 | 1000.0 |"
     never = curves.Curves(one.steps, {"success_all": np.zeros((3, 2))})
-    assert maze.found({"qmp": [never]}).splitlines()[-1] == "| qmp | never | never |"
+    assert maze.found({"qmp": [never]}).splitlines()[-1] == "| qmp | never | never | 3k |"
+    short = curves.Curves(one.steps[:2], {"success_all": success[:2]}, pace=0.03)
+    assert maze.over_time({"short": [short], "qmp": [one]}).splitlines()[-2:] == [
+        "| short | 1 | 0.30 | 0.30 |  | 500.0 |",
+        "| qmp | 1 | 0.30 | 0.30 | 1.00 | 1000.0 |",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 from benchmarks.paper import curves
 from benchmarks.paper.curves import Curves
 from qmp_sb3 import presets
+from qmp_sb3.cli import UsageError, override
 from qmp_sb3.experiments.run import run
 from qmp_sb3.experiments.run_spec import RunSpec
 
@@ -26,7 +28,7 @@ class Study:
 
     :param name: of its module, its folder of runs and its file of results
     :param id: the task set
-    :param methods: names of methods, joined ones too
+    :param methods: names of methods, joined ones too, with settings if need be: ``qmp,train_freq=2,gradient_steps=1``
     :param seeds: one run of each method for each
     :param steps: environment steps, all tasks together
     :param eval_every: steps between evaluations
@@ -57,9 +59,11 @@ class Study:
         parser.add_argument("--record", type=Path, nargs="?", const=self.results, help="add the curves to this file")
         options = parser.parse_args()
         try:
-            for method in options.methods:
-                presets.method(method)
-        except ValueError as error:
+            for words in options.methods:
+                name, overrides = parsed(words)
+                presets.method(name)
+                presets.check_overrides(overrides)
+        except (ValueError, UsageError) as error:
             parser.error(str(error))
         return options
 
@@ -80,7 +84,14 @@ class Study:
             by_method.setdefault(method, []).append(one)
         return by_method
 
-    def _run(self, method: str, seed: int, steps: int, folder: Path) -> Path:
-        path = folder / f"{method}-{seed}"
-        run(RunSpec(self.id, method, steps, seed, eval_every=self.eval_every, **self.settings), path)
+    def _run(self, words: str, seed: int, steps: int, folder: Path) -> Path:
+        path, (name, overrides) = folder / f"{words}-{seed}", parsed(words)
+        spec = RunSpec(self.id, name, steps, seed, overrides=overrides, eval_every=self.eval_every, **self.settings)
+        run(spec, path)
         return path
+
+
+def parsed(words: str) -> tuple[str, dict[str, Any]]:
+    """``"qmp,train_freq=2,policy_kwargs.net_arch=[64,64]"``: the method's name, and settings that replace its own."""
+    name, *settings = re.split(r",(?=[\w.]+=)", words)
+    return name, dict(override(setting) for setting in settings)

@@ -21,7 +21,7 @@ SLOTS = {
 """Numbers of slots that are stepped as one batch, where not one per task alone."""
 TRAINING_EVERY = (1, 10)  # vector steps between updates
 OVERHEAD = {"QMP/MultistageReacher-v0": 5, "QMP/Maze-v0": 10}
-METHOD_TASKS = (5, 10)
+METHOD_TASKS = (5, 10, 50)
 EPISODES = 10  # of every task, in an evaluation
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from functools import cache
+from hashlib import sha256
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -27,9 +28,18 @@ def _open() -> ctypes.CDLL:
 
 
 def _refuse_other_sources(library: ctypes.CDLL, file: Path) -> None:
-    for function, structure in SIZES.items():
-        if not hasattr(library, function) or getattr(library, function)() != ctypes.sizeof(structure):
-            raise OSError(f"{file} was built from other sources than these: install the package again")
+    same = all(hasattr(library, name) and getattr(library, name)() == ctypes.sizeof(SIZES[name]) for name in SIZES)
+    sources = sorted((FOLDER / "src").glob("*.[ch]"))  # none where only the built package is installed
+    if sources and same:
+        expected = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+        same = hasattr(library, "fingerprint") and _fingerprint(library) == int(expected, 16)
+    if not same:
+        raise OSError(f"{file} was built from other sources than these: install the package again")
+
+
+def _fingerprint(library: ctypes.CDLL) -> int:
+    library.fingerprint.restype = ctypes.c_uint64
+    return library.fingerprint()
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from threading import Lock
+from threading import local
 
 import numpy as np
 import torch as th
@@ -14,6 +14,15 @@ from qmp_sb3.native.library import load
 from qmp_sb3.native.structures import ACTIVATIONS, MAX_LAYERS, Perceptrons, Question, Sample
 
 _WORTH_THREADS = 4_000_000  # multiplications, about a tenth of a millisecond: a thread takes as long to come
+
+
+class _Asking(local):
+    """What one thread asks, and its scratch memory: without a lock, which a fork might find closed."""
+
+    def __init__(self, scratch_size: int) -> None:
+        self.question = Question(scratch_size=scratch_size)
+        self.address = ctypes.byref(self.question)
+        self.scratch = np.empty(0, dtype=np.float32)
 
 
 class NativePerceptrons:
@@ -45,11 +54,9 @@ class NativePerceptrons:
         self.n_in, self.n_out = widths[0], widths[-1]
         self._size = sum(weight[0].size for weight, _ in layers)  # weights of one network
         library.perceptrons_scratch.restype = ctypes.c_int64
-        self._question = Question(scratch_size=library.perceptrons_scratch(ctypes.byref(self._stack)))
-        self._scratch = np.zeros(0, dtype=np.float32)
-        self._arguments = ctypes.byref(self._stack), ctypes.byref(self._question)
+        self._asking = _Asking(library.perceptrons_scratch(ctypes.byref(self._stack)))
+        self._address = ctypes.byref(self._stack)
         self._instructions = library.processor_best()
-        self._lock = Lock()  # of the question and its scratch memory
 
     @staticmethod
     def suit(layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: type[th.nn.Module]) -> bool:
@@ -101,18 +108,18 @@ class NativePerceptrons:
             _, count, candidate_width = candidates.shape
         products = out.numel() // self.n_out * self._size
         threads = (self._threads or th.get_num_threads()) if products > _WORTH_THREADS else 1
-        with self._lock:
-            question = self._question
-            if len(self._scratch) < threads * question.scratch_size:
-                self._scratch = np.empty(threads * question.scratch_size, dtype=np.float32)
-                question.scratch = self._scratch.ctypes.data
-            question.inputs, question.out, question.rows = inputs.data_ptr(), out.data_ptr(), rows
-            question.networks = copies * self.n_tasks
-            question.order, question.first = (None, None) if layout is None else layout.addresses
-            question.means = None if means is None else means.data_ptr()
-            question.candidates = None if candidates is None else candidates.data_ptr()
-            question.count, question.candidate_width = count or 1, candidate_width
-            self._library.perceptrons_answer(*self._arguments, threads, self._instructions)
+        asking = self._asking
+        question = asking.question
+        if len(asking.scratch) < threads * question.scratch_size:
+            asking.scratch = np.empty(threads * question.scratch_size, dtype=np.float32)
+            question.scratch = asking.scratch.ctypes.data
+        question.inputs, question.out, question.rows = inputs.data_ptr(), out.data_ptr(), rows
+        question.networks = copies * self.n_tasks
+        question.order, question.first = (None, None) if layout is None else layout.addresses
+        question.means = None if means is None else means.data_ptr()
+        question.candidates = None if candidates is None else candidates.data_ptr()
+        question.count, question.candidate_width = count or 1, candidate_width
+        self._library.perceptrons_answer(self._address, asking.address, threads, self._instructions)
 
     def _check(self, inputs: th.Tensor, copies: int, layout: TaskLayout | None, candidates: th.Tensor | None) -> None:
         """Refuse what PyTorch would refuse too: the compiled code reads and writes where it is told to."""

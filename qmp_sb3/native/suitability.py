@@ -53,9 +53,8 @@ def _refusals(model: MultiTaskSAC, general: type[MultiTaskSAC]) -> Iterator[str]
         elif len(network.weights) > MAX_LAYERS:
             yield f"the {name} has {len(network.weights)} layers; {MAX_LAYERS} are the most"
     for name in ("actor", "critic", "critic_target"):
-        part = getattr(model, name)
-        if isinstance(part.network, IndependentMLP) and not _in_one_piece(part.network, part.flat.flat):
-            yield f"the {name}'s parameters have memory of their own, which load_state_dict(assign=True) gives them"
+        if getattr(model, name).flat.moved:
+            yield f"the {name}'s parameters have memory of their own until the next train()"
     yield from _refused_parts(model)
     yield from _refused_replay(model)
     yield from _refused_optimizers(model)
@@ -113,6 +112,8 @@ def _refused_optimizer(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> Ite
     if type(optimizer) is not th.optim.Adam:
         yield f"{type(optimizer).__name__} is not Adam"
         return
+    if "step" in vars(optimizer) or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        yield "something is to happen at its steps (a hook or a scheduler)"
     [group, *others] = optimizer.param_groups
     if others or len(group["params"]) != 1 or group["params"][0] is not numbers:
         yield "its parameters are not one tensor"
@@ -126,11 +127,6 @@ def _refused_optimizer(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> Ite
         moment = state[name]
         if moment.dtype != numbers.dtype or moment.shape != numbers.shape or not moment.is_contiguous():
             yield f"{name} has another form than the parameters"
-
-
-def _in_one_piece(network: IndependentMLP, flat: th.Tensor) -> bool:
-    first, end = flat.data_ptr(), flat.data_ptr() + flat.numel() * flat.element_size()
-    return all(first <= one.data_ptr() < end for one in (*network.weights, *network.biases))
 
 
 def _same_form(one: FlatParameters, other: FlatParameters) -> bool:

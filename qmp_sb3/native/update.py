@@ -122,13 +122,13 @@ def _networks(module: MultiTaskActor | MultiTaskCritic, target: MultiTaskCritic 
     assert isinstance(network, IndependentMLP)
     numbers, size = flat.data_ptr(), flat.element_size()
     layers = Networks(
-        layers=len(network.weights),
+        layers=len(network.layers),
         activation=ACTIVATIONS[type(network.activation)],
         parameters=numbers,
         target=None if target is None else target.flat.flat.data_ptr(),
     )
     layers.widths[0] = network.n_in
-    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+    for layer, (weight, bias) in enumerate(network.layers):
         layers.widths[layer + 1] = weight.shape[-1]
         layers.weights[layer] = (weight.data_ptr() - numbers) // size
         layers.biases[layer] = (bias.data_ptr() - numbers) // size

@@ -39,6 +39,17 @@ class FlatParameters:
             parameter.data = view
             parameter.gradient_place = place  # type: ignore[attr-defined]
             parameter.array = view.numpy() if view.device.type == "cpu" else None  # type: ignore[attr-defined]
+        self._addresses = [parameter.data_ptr() for parameter in self.parameters]
+
+    @property
+    def moved(self) -> bool:
+        """Whether a parameter was given memory of its own, as ``vector_to_parameters`` does."""
+        return [parameter.data_ptr() for parameter in self.parameters] != self._addresses
+
+    def gather_moved(self) -> None:
+        """:meth:`gather`, if a parameter was given memory of its own."""
+        if self.moved:
+            self.gather()
 
     def _segments(self, flat: th.Tensor) -> list[th.Tensor]:
         pieces = flat.split([parameter.numel() for parameter in self.parameters])

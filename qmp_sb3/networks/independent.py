@@ -83,7 +83,7 @@ class IndependentMLP(TaskModule):
         self._threads: int | None = None
         self._bound: tuple[np.ndarray, NativePerceptrons | None] | None = None
         # A plain list: looking parameters up in a ParameterList takes longer than a small layer does.
-        self._layers = list(zip(self.weights, self.biases, strict=True))
+        self.layers = list(zip(self.weights, self.biases, strict=True))
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         copies = self.copies if copies is None else copies
@@ -99,18 +99,18 @@ class IndependentMLP(TaskModule):
         activation = NUMPY_ACTIVATIONS.get(type(self.activation))
         if activation and tasks is None and hidden.shape[1] <= FEW_ROWS and not th.is_grad_enabled() and self._on_cpu:
             networks = copies * self.n_tasks
-            arrays = [(weight.array[:networks], bias.array[:networks]) for weight, bias in self._layers[first:]]
+            arrays = [(weight.array[:networks], bias.array[:networks]) for weight, bias in self.layers[first:]]
             return th.from_numpy(_forward_numpy(hidden.numpy(), arrays, activation))
         return self._forward_torch(hidden, self._selected(tasks, copies)[first:])
 
     @property
     def _on_cpu(self) -> bool:
-        return getattr(self._layers[0][0], "array", None) is not None
+        return getattr(self.layers[0][0], "array", None) is not None
 
     def _selected(self, tasks: th.Tensor | None, copies: int) -> list[tuple[th.Tensor, th.Tensor]]:
         if tasks is None and copies == self.copies:
-            return self._layers
-        layers = self._layers
+            return self.layers
+        layers = self.layers
         return [(self._select(weight, tasks, copies), self._select(bias, tasks, copies)) for weight, bias in layers]
 
     def _forward_torch(self, hidden: th.Tensor, layers: list[tuple[th.Tensor, th.Tensor]]) -> th.Tensor:
@@ -141,7 +141,7 @@ class IndependentMLP(TaskModule):
         copies, native = self.copies if copies is None else copies, self._compiled()
         if native is not None:
             return native.candidates(states, candidates, layout, copies)
-        if len(self._layers) == 1:
+        if len(self.layers) == 1:
             return super().candidates(states, candidates, layout, copies)
         # W [s, a] = W_s s + W_a a: the first layer reads each state once
         weight, bias = self._selected(layout.present, copies)[0]
@@ -157,9 +157,9 @@ class IndependentMLP(TaskModule):
         """The compiled code on the parameters' present memory, where there is one and no gradient is wanted."""
         if th.is_grad_enabled() or not self._on_cpu:
             return None
-        memory = self._layers[0][0].array  # gathering the parameters anew gives another one
+        memory = self.layers[0][0].array  # gathering the parameters anew gives another one
         if self._bound is None or self._bound[0] is not memory:
-            layers = [(weight.array, bias.array) for weight, bias in self._layers]
+            layers = [(weight.array, bias.array) for weight, bias in self.layers]
             activation = type(self.activation)
             suits = self._library_wanted and NativePerceptrons.suit(layers, activation)
             self._bound = memory, NativePerceptrons(layers, self.n_tasks, activation, self._threads) if suits else None
@@ -180,7 +180,7 @@ class IndependentMLP(TaskModule):
                 stacked = parameter.data.view(self.copies, self.n_tasks, *parameter.shape[1:])
                 stack[layer] = nn.Parameter(stacked[:, task].clone())
         self.n_tasks = 1
-        self._layers = list(zip(self.weights, self.biases, strict=True))
+        self.layers = list(zip(self.weights, self.biases, strict=True))
         return self
 
     def every_constant(self, inputs: th.Tensor, copies: int) -> th.Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch as th
 from torch import nn
@@ -26,6 +27,7 @@ class TaskModule(nn.Module, ABC):
     def __init__(self, n_in: int, n_out: int, n_tasks: int, copies: int = 1) -> None:
         super().__init__()
         self.n_in, self.n_out, self.n_tasks, self.copies = n_in, n_out, n_tasks, copies
+        self.register_load_state_dict_pre_hook(_refuse_other_parameters)
 
     @abstractmethod
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
@@ -78,3 +80,13 @@ class TaskModule(nn.Module, ABC):
         outputs = self(blocks.flatten(1, 2), layout.present, copies)
         outputs = outputs.view(len(outputs), *blocks.shape[:3], self.n_out).permute(1, 2, 0, 3, 4)
         return layout.to_rows(outputs).transpose(0, 1)
+
+
+def _refuse_other_parameters(
+    module: nn.Module, state_dict: Mapping[str, Any], prefix: str, local_metadata: Mapping[str, Any], *_: Any
+) -> None:
+    if local_metadata.get("assign_to_params_buffers"):
+        raise ValueError(
+            "load_state_dict(assign=True) would give the networks other parameters than the optimizer has; "
+            "without assign it copies the numbers"
+        )

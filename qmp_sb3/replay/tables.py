@@ -101,9 +101,11 @@ class HostTable(Table):
 class FileTable(HostTable):
     """Rows in a file without a name, which is gone when the table is, however the process ends.
 
-    The operating system keeps in memory what it has room for. The file grows as rows are written.
+    The operating system keeps in memory what it has room for. The whole file is claimed at once where the system can
+    do that: a write to a mapped file on a disk that has filled up since would end the process.
 
     :param directory: where the file is
+    :raises ValueError: if there is no room
     """
 
     def __init__(self, shape: Shape, device: th.device, directory: str) -> None:
@@ -113,6 +115,11 @@ class FileTable(HostTable):
 
     def _made(self) -> np.ndarray:
         with tempfile.TemporaryFile(dir=self.directory) as file:
+            if hasattr(os, "posix_fallocate"):
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size_of(self.shape))
+                except OSError as error:
+                    raise ValueError(f"{size_of(self.shape) / 1e9:.2f} GB {self.where}: {error.strerror}") from error
             return np.asarray(np.memmap(file, dtype=np.float32, mode="w+", shape=self.shape))
 
 

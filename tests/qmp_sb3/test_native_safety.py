@@ -36,16 +36,54 @@ def test_temperatures_of_another_shape_are_left_to_pytorch(shape):
 
 
 @pytest.mark.parametrize("part", ["actor", "critic", "critic_target"])
-@pytest.mark.parametrize("how", ["vector", "assign"])
-def test_parameters_that_were_given_other_memory_are_left_to_pytorch(part, how):
+def test_parameters_that_were_given_other_memory_are_left_alone(part):
     model = Case().model("auto")
     module = getattr(model, part)
     assert model.update_backend == "native"
-    if how == "vector":
-        vector_to_parameters(parameters_to_vector(module.parameters()).detach(), module.parameters())
-    else:
-        module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
+    vector_to_parameters(parameters_to_vector(module.parameters()).detach(), module.parameters())
     assert model.update_backend == "torch" and f"the {part}'s parameters have memory of their own" in model.backend_note
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_parameters_that_were_given_other_memory_go_on_learning(backend):
+    models = [Case().model(backend) for _ in range(2)]
+    for module in (models[1].actor, models[1].critic, models[1].critic_target):
+        vector_to_parameters(parameters_to_vector(module.parameters()).detach(), module.parameters())
+    for model in models:
+        model.train(3, 7)
+    assert models[1].update_backend == models[0].update_backend
+    assert difference(*models) == 0.0
+
+
+def test_other_parameters_are_refused():
+    model = small()
+    for module in (model.policy, model.actor, model.critic.network):
+        with pytest.raises(ValueError, match="assign=True.* without assign it copies the numbers"):
+            module.load_state_dict(module.state_dict(), assign=True)
+
+
+def test_parameters_that_were_given_other_memory_act():
+    model, observation = small(), np.full((2, 2), 0.3, dtype=np.float32)
+    before = model.predict(observation, deterministic=True, task=0)[0]
+    vector = parameters_to_vector(model.actor.parameters()).detach()
+    vector_to_parameters(th.zeros_like(vector), model.actor.parameters())
+    assert before.any() and not model.predict(observation, deterministic=True, task=0)[0].any()
+
+
+def test_an_optimizer_with_a_hook_is_stepped_by_pytorch():
+    model, steps = Case().model("auto"), []
+    handle = model.critic.optimizer.register_step_post_hook(lambda *args: steps.append(1))
+    assert "a hook" in model.backend_note
+    model.train(2, 7)
+    assert len(steps) == 2
+    handle.remove()
+    assert model.update_backend == "native"
+
+
+def test_no_steps_are_no_steps():
+    model = Case().model("auto")
+    model.train(0, 7)
+    assert model._n_updates == 0
 
 
 class OwnTemperature(MultiTaskSAC):
@@ -181,6 +219,17 @@ def test_a_library_with_other_structures_is_not_used(function, monkeypatch):
 
     monkeypatch.setitem(structures.SIZES, function, Longer)
     with pytest.raises(OSError, match="was built from other sources than these: install the package again"):
+        library._open()
+
+
+def test_a_library_of_sources_that_changed_is_not_used(monkeypatch, tmp_path):
+    file = next(library.FOLDER.glob("_kernels*"))
+    (tmp_path / file.name).symlink_to(file)
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    assert library._open()  # no sources beside it: nothing to compare with
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "update.c").write_text("/* another */")
+    with pytest.raises(OSError, match="was built from other sources"):
         library._open()
 
 

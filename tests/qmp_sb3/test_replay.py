@@ -1,5 +1,7 @@
 """Every task's own ring buffer in one table."""
 
+import errno
+import os
 import pickle
 import re
 
@@ -282,6 +284,19 @@ def test_a_disk_that_is_too_small_is_refused(tmp_path):
         make_buffer(size=10**12, storage=tmp_path)
     with pytest.raises(ValueError, match="storage='devise': give 'memory', 'device' or a directory that exists"):
         make_buffer(storage="devise")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot claim a file's room")
+def test_the_room_of_a_file_is_claimed_at_once(tmp_path, monkeypatch):
+    """A disk that others fill later must not end the process at a write."""
+
+    def full(descriptor, start, size):
+        assert size == 4 * 2 * 10 * 14
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ValueError, match=rf"GB in a file in {tmp_path}: No space left on device"):
+        make_buffer(size=10, storage=tmp_path)
 
 
 def test_a_table_larger_than_what_is_free_is_announced():

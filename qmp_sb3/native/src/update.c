@@ -58,6 +58,8 @@ static int64_t chunks_of(const Update *u) {
 /* Sizes of structures tell Python whether a library was built from the sources beside it. */
 EXPORT int64_t update_bytes(void) { return sizeof(Update); }
 
+EXPORT uint64_t fingerprint(void) { return FINGERPRINT; }
+
 /* Bytes of memory that each thread works in. */
 EXPORT int64_t update_memory_bytes(const Update *u) {
     return (int64_t)VARIANTS[u->instruction_set][u->is_float]->workspace_bytes(u);
