@@ -165,11 +165,16 @@ def at_least(argument: str, value: int, minimum: int) -> int:
     return value
 
 
+def positive(argument: str, value: float) -> float:
+    """``value`` if it is greater than 0."""
+    if not value > 0.0:
+        raise ValueError(f"{argument} is {value}; it must be greater than 0")
+    return value
+
+
 def positive_or_none(argument: str, value: float | None) -> float | None:
     """``value`` if it is greater than 0, or None."""
-    if value is not None and not value > 0.0:
-        raise ValueError(f"{argument} is {value}; it must be greater than 0, or None")
-    return value
+    return None if value is None else positive(argument, value)
 
 
 def temperatures(ent_coef: Any, n_tasks: int) -> tuple[list[float], bool]:

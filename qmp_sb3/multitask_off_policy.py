@@ -18,6 +18,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from qmp_envs.task_set import TaskSet
 from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior, Proposals, parse_behavior
 from qmp_sb3.collecting import CollectingAlgorithm
@@ -121,6 +122,8 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         if self.env is None:
             if not self.task_names:
                 raise ValueError("a new model needs an environment: an id, an environment or a VecEnv")
+            if not isinstance(self.behavior, Behavior):
+                self._setup_behavior(None)
             return
         checks.refuse_dict_observations(self.observation_space)
         self._slots = self._checked_slots(self.env)
@@ -129,7 +132,7 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
             self.task_names = self._slots.names
             self.statistics = EpisodeStatistics(self.task_names, self._slots.num_stages, self._stats_window_size)
         if new or not isinstance(self.behavior, Behavior):  # load(behavior=...) puts a sentence here
-            self._setup_behavior(self._slots)
+            self._setup_behavior(self._slots.task_set)
         self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
 
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
@@ -138,11 +141,11 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         checks.refuse_reward_normalization(unwrap_vec_normalize(env), slots.names)
         return slots
 
-    def _setup_behavior(self, slots: TaskSlots) -> None:
+    def _setup_behavior(self, task_set: TaskSet | None) -> None:
         self.behavior = parse_behavior(self.behavior)
         for policies in self.behavior.fixed_policies():
             policies.check(self.observation_space, self.action_space)
-        self.behavior.bind(self.n_tasks, slots.task_set)
+        self.behavior.bind(self.n_tasks, task_set)
         self.behavior.start(self.n_tasks, self.n_envs)
         self._logged_counts = self.behavior.counts.copy()
 

@@ -181,7 +181,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         )
         self._set_temperatures(ent_coef, target_entropy, temperatures, max_temperature)
         self.max_grad_norm = checks.positive_or_none("max_grad_norm", max_grad_norm)
-        self.reward_scale = reward_scale
+        self.reward_scale = checks.positive("reward_scale", reward_scale)
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.matmul_precision = checks.precision(matmul_precision)
         self.networks = checks.each_of("networks", networks, NETWORKS)
@@ -316,10 +316,8 @@ class MultiTaskSAC(TemperedAlgorithm):
         with th.no_grad():
             next_actions, next_log_prob = self.actor.action_log_prob(batch.next_observations, noise[1])
             next_values = self.critic_target(batch.next_observation_actions(next_actions))
-            discounts = self.gamma * batch.continuations
-            target = bellman_target(
-                self.reward_scale * batch.rewards, discounts, next_values, next_log_prob, temperature
-            )
+            rewards, discounts = self.reward_scale * batch.rewards, self.gamma * batch.continuations
+            target = bellman_target(rewards, discounts, next_values, next_log_prob, temperature)
         actions, log_prob = self.actor.action_log_prob(batch.observations, noise[0])
 
         loss_temperature = self._learn_temperatures(log_prob, counts, weights)

@@ -522,6 +522,10 @@ def test_a_model_takes_a_guide_and_gives_it_up(tmp_path):
     plain = type(guided).load(tmp_path / "guided", env=drifts(), behavior="argmax(q)", device="cpu")
     plain.load_replay_buffer(tmp_path / "buffer")
     plain.learn(100, reset_num_timesteps=False)
+    later = type(guided).load(tmp_path / "plain", behavior=QUICK, device="cpu")  # without an environment
+    later.set_env(drifts())
+    later.learn(200)
+    assert later.behavior.networks is not None and later.replay_buffer.whole_segments().min() > 0
     with pytest.raises(ValueError, match="lacks the columns chosen"):
         make().save_replay_buffer(tmp_path / "without")
         guided.load_replay_buffer(tmp_path / "without")

@@ -95,10 +95,10 @@ def test_a_bound_below_the_start_is_refused():
     make(ent_coef="auto_0.5", max_temperature=0.5)
 
 
-@pytest.mark.parametrize("argument", ["max_grad_norm", "max_temperature"])
+@pytest.mark.parametrize("argument", ["max_grad_norm", "max_temperature", "reward_scale"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_bounds_are_positive(argument, value):
-    with pytest.raises(ValueError, match=f"{argument} is .*; it must be greater than 0, or None"):
+    with pytest.raises(ValueError, match=f"{argument} is .*; it must be greater than 0"):
         make(**{argument: value})
 
 
