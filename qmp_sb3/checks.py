@@ -21,6 +21,10 @@ from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import Allocation, Draw, MultiTaskReplayBuffer
 from qmp_sb3.sharing import KeepOwn
 
+_SUPPLIED_TO_REPLAY = (
+    *("buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage"),
+    *("n_tasks", "n_steps", "gamma", "rng", "allocation", "columns"),
+)
 _SUPPLIED = ("observation_space", "action_space", "lr_schedule", "n_tasks", "networks", "generator")
 
 
@@ -89,6 +93,11 @@ def policy_arguments() -> list[str]:
     return [name for name in inspect.signature(MultiTaskPolicy).parameters if name not in _SUPPLIED]
 
 
+def replay_buffer_arguments() -> list[str]:
+    """What ``replay_buffer_kwargs`` may hold: the buffer's arguments without those that the model supplies."""
+    return [name for name in inspect.signature(MultiTaskReplayBuffer).parameters if name not in _SUPPLIED_TO_REPLAY]
+
+
 def refuse_policy_arguments(policy_kwargs: dict[str, Any] | None) -> None:
     """Raise for arguments that the policy does not have, or whose names it does not know."""
     known = policy_arguments()
@@ -136,13 +145,6 @@ def refuse_pointless_behavior(behavior: Behavior, actor: TaskModule) -> None:
         )
 
 
-def same_action_size(policies: Iterable[Any], size: int) -> None:
-    """Fixed candidate policies act in the environment's action space."""
-    for policy in policies:
-        if len(policy.mean) != size:
-            raise ValueError(f"{policy} has {len(policy.mean)} numbers, but an action has {size}")
-
-
 def same_buffer(buffer: Any, n_tasks: int, observation_space: spaces.Space, action_space: spaces.Space) -> None:
     """A saved replay buffer goes into a model of the same tasks and spaces."""
     if not isinstance(buffer, MultiTaskReplayBuffer):
@@ -158,10 +160,10 @@ def same_buffer(buffer: Any, n_tasks: int, observation_space: spaces.Space, acti
 
 
 def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int, ...]]) -> None:
-    """A replay buffer keeps what the sharing part needs of each transition."""
+    """A replay buffer keeps what the model's parts need of each transition."""
     missing = [name for name in columns if name not in buffer.columns]
     if missing:
-        raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the sharing part needs")
+        raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the model needs")
 
 
 def fitting_draw(replay: Allocation, draw: Draw, sharing: KeepOwn) -> None:
@@ -187,6 +189,18 @@ def at_least(argument: str, value: int, minimum: int) -> int:
     if value < minimum:
         raise ValueError(f"{argument} is {value}; it must be at least {minimum}")
     return value
+
+
+def positive(argument: str, value: float) -> float:
+    """``value`` if it is greater than 0."""
+    if not value > 0.0:
+        raise ValueError(f"{argument} is {value}; it must be greater than 0")
+    return value
+
+
+def positive_or_none(argument: str, value: float | None) -> float | None:
+    """``value`` if it is greater than 0, or None."""
+    return None if value is None else positive(argument, value)
 
 
 def temperatures(ent_coef: Any, n_tasks: int) -> tuple[list[float], bool]:

@@ -68,7 +68,7 @@ def parser() -> Parser:
     one.add_argument("--method", metavar="NAME", help="method, e.g. qmp")
     one.add_argument("--steps", type=count, metavar="N", help="environment steps, all tasks together, e.g. 3e5")
     one.add_argument("--seed", type=whole, metavar="S", help="default 0")
-    one.add_argument("--preset", metavar="NAME", help="hyper-parameters: fast (default), official, paper")
+    one.add_argument("--preset", metavar="NAME", help="hyper-parameters: fast (default), official, paper, ctpg-paper")
     one.add_argument("--out", metavar="DIR", help="run directory (default: a name of its own in runs/)")
     one.add_argument("--eval-every", type=count, metavar="N", help="steps between evaluations (default: 12 of them)")
     one.add_argument("--eval-episodes", type=count, metavar="N", help="of each task and evaluation (default 10)")

@@ -109,6 +109,13 @@ ROWS = (
         {"behavior": "hold(10, argmax(q))"},
         "qmp-hold",
     ),
+    Method(
+        "ctpg",
+        "a learned guide picks the policy that acts for K steps",
+        "He et al., 2024 (CTPG)",
+        {"behavior": "guide"},
+        "ctpg",
+    ),
     # which parameters tasks share
     Method(
         "fully-shared",

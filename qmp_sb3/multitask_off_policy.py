@@ -15,10 +15,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from qmp_envs.task_set import TaskSet
 from qmp_sb3 import checks
 from qmp_sb3.behaviors import Behavior, Proposals, parse_behavior
 from qmp_sb3.collecting import CollectingAlgorithm
@@ -26,7 +26,7 @@ from qmp_sb3.episode_statistics import EpisodeStatistics
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.random_streams import RandomStreams
-from qmp_sb3.replay import MultiTaskReplayBuffer
+from qmp_sb3.replay import SEGMENT_COLUMNS, MultiTaskReplayBuffer
 from qmp_sb3.task_slots import TaskSlots
 from qmp_sb3.vec_env import as_task_env
 
@@ -122,6 +122,8 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         if self.env is None:
             if not self.task_names:
                 raise ValueError("a new model needs an environment: an id, an environment or a VecEnv")
+            if not isinstance(self.behavior, Behavior):
+                self._setup_behavior(None)
             return
         checks.refuse_dict_observations(self.observation_space)
         self._slots = self._checked_slots(self.env)
@@ -130,7 +132,7 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
             self.task_names = self._slots.names
             self.statistics = EpisodeStatistics(self.task_names, self._slots.num_stages, self._stats_window_size)
         if new or not isinstance(self.behavior, Behavior):  # load(behavior=...) puts a sentence here
-            self._setup_behavior(self._slots)
+            self._setup_behavior(self._slots.task_set)
         self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
 
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
@@ -139,10 +141,11 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         checks.refuse_reward_normalization(unwrap_vec_normalize(env), slots.names)
         return slots
 
-    def _setup_behavior(self, slots: TaskSlots) -> None:
+    def _setup_behavior(self, task_set: TaskSet | None) -> None:
         self.behavior = parse_behavior(self.behavior)
-        checks.same_action_size(self.behavior.fixed_policies(), get_action_dim(self.action_space))
-        self.behavior.bind(self.n_tasks, slots.task_set)
+        for policies in self.behavior.fixed_policies():
+            policies.check(self.observation_space, self.action_space)
+        self.behavior.bind(self.n_tasks, task_set)
         self.behavior.start(self.n_tasks, self.n_envs)
         self._logged_counts = self.behavior.counts.copy()
 
@@ -158,6 +161,7 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         self._use_replay_buffer(loaded)
 
     def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
+        checks.same_columns(replay_buffer, self._columns())
         self.replay_buffer = replay_buffer
         replay_buffer.to(self.device)
         replay_buffer.rng = self.streams.replay
@@ -183,7 +187,12 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
             n_tasks=self.n_tasks,
             n_steps=self.n_steps,
             gamma=self.gamma,
+            columns=self._columns(),
         )
+
+    def _columns(self) -> dict[str, tuple[int, ...]]:
+        """What the replay buffer is to keep besides of each transition."""
+        return dict(self.behavior.columns())
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -261,7 +270,8 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         infos: list[dict[str, Any]],
     ) -> None:
         if self.replay_buffer.columns:
-            self.replay_buffer.stage(self._slots.columns())
+            of_task_set = self.replay_buffer.columns.keys() - SEGMENT_COLUMNS.keys()
+            self.replay_buffer.stage((dict(self._slots.columns()) if of_task_set else {}) | self.behavior.staged())
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if dones.any():
             self.behavior.ended(dones)
@@ -284,7 +294,7 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         """Who acted for whom since the last log: ``mixture/<task>/<candidate>``, rows sum to one."""
         counts = self.behavior.counts.copy()
         window, self._logged_counts = counts - self._logged_counts, counts
-        fixed = [f"fixed-{number}" for number in range(window.shape[1] - self.n_tasks)]
+        fixed = [f"fixed-{number}" for number in range(self.behavior.n_fixed())]
         candidates = [*self.task_names, *fixed]
         if len(candidates) == 1:
             return

@@ -92,6 +92,9 @@ class MultiTaskSAC(TemperedAlgorithm):
         of acting too; or ``"auto"``, the library where it gives the same. :attr:`backend_note` says why it does not.
     :param matmul_precision: of PyTorch's float32 products, for the whole process: ``"highest"``, ``"high"`` or
         ``"medium"`` (bfloat16 where the processor has units for it); None leaves it alone
+    :param reward_scale: what rewards are multiplied with for learning; those that are logged and evaluated are not
+    :param max_grad_norm: to which the gradient of each optimizer is shortened: actors, critics, temperatures
+    :param max_temperature: upper bound of the temperatures that are learned
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MultiTaskPolicy}
@@ -144,6 +147,9 @@ class MultiTaskSAC(TemperedAlgorithm):
         num_threads: int | None = 1,
         matmul_precision: str | None = None,
         backend: str = "auto",
+        reward_scale: float = 1.0,
+        max_grad_norm: float | None = None,
+        max_temperature: float | None = None,
         _init_setup_model: bool = True,
     ) -> None:
         super().__init__(
@@ -174,7 +180,9 @@ class MultiTaskSAC(TemperedAlgorithm):
             seed=seed,
             supported_action_spaces=(spaces.Box,),
         )
-        self._set_temperatures(ent_coef, target_entropy, temperatures)
+        self._set_temperatures(ent_coef, target_entropy, temperatures, max_temperature)
+        self.max_grad_norm = checks.positive_or_none("max_grad_norm", max_grad_norm)
+        self.reward_scale = checks.positive("reward_scale", reward_scale)
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.matmul_precision = checks.precision(matmul_precision)
         self.networks = checks.networks(networks)
@@ -229,6 +237,7 @@ class MultiTaskSAC(TemperedAlgorithm):
             self.regularizer.bind(self.n_tasks)
         for hook in self.hooks:
             hook.bind(self)
+        self.behavior.attach(self)
         self._native = NativeUpdate()
         self._native.takes(self)  # or says now that backend="native" cannot be had
 
@@ -241,11 +250,12 @@ class MultiTaskSAC(TemperedAlgorithm):
         return slots
 
     def _replay_settings(self) -> dict[str, Any]:
-        parts = dict(allocation=self.replay, drawing=self.draw, columns=self.sharing.columns())
-        return super()._replay_settings() | parts
+        return super()._replay_settings() | dict(allocation=self.replay, drawing=self.draw)
+
+    def _columns(self) -> dict[str, tuple[int, ...]]:
+        return super()._columns() | dict(self.sharing.columns())
 
     def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
-        checks.same_columns(replay_buffer, self.sharing.columns())
         super()._use_replay_buffer(replay_buffer)
         replay_buffer.allocation = self.replay
         replay_buffer.draw_by(self.draw)
@@ -281,6 +291,7 @@ class MultiTaskSAC(TemperedAlgorithm):
             sums = self.steps(gradient_steps, batch_size)
         self._n_updates += gradient_steps
         record_updates(self, sums / gradient_steps)
+        self.behavior.learn(self)
         for hook in self.hooks:
             hook.after_updates(self)
 
@@ -313,8 +324,8 @@ class MultiTaskSAC(TemperedAlgorithm):
         with th.no_grad():
             next_actions, next_log_prob = self.actor.action_log_prob(batch.next_observations, noise[1])
             next_values = self.critic_target(batch.next_observation_actions(next_actions))
-            discounts = self.gamma * batch.continuations
-            target = bellman_target(batch.rewards, discounts, next_values, next_log_prob, temperature)
+            rewards, discounts = self.reward_scale * batch.rewards, self.gamma * batch.continuations
+            target = bellman_target(rewards, discounts, next_values, next_log_prob, temperature)
         actions, log_prob = self.actor.action_log_prob(batch.observations, noise[0])
 
         loss_temperature = self._learn_temperatures(log_prob, counts, weights)
@@ -344,6 +355,8 @@ class MultiTaskSAC(TemperedAlgorithm):
 
     def _set_gradient(self, flat: FlatParameters, losses: th.Tensor, importance: th.Tensor) -> None:
         GRADIENTS[self.gradients](flat, losses, importance, self.streams.objective)
+        if self.max_grad_norm is not None:
+            flat.clip_(self.max_grad_norm)
 
     def learn(
         self: SelfMultiTaskSAC,

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 import qmp_envs
-from qmp_sb3.checks import closest, one_of, policy_arguments
+from qmp_sb3.checks import closest, one_of, policy_arguments, replay_buffer_arguments
 from qmp_sb3.methods import Method as Method
 from qmp_sb3.methods import compositions as compositions
 from qmp_sb3.methods import given_up, method
@@ -27,6 +27,7 @@ PRESETS = {
     "fast": "ours, the default; docs/results.md has what it reaches",
     "official": "the released code of the paper",
     "paper": "the paper's table 4",
+    "ctpg-paper": "the released code of the CTPG paper: another regime, with scaled rewards and shorter episodes",
 }
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -112,6 +113,11 @@ def settings(name: str, env_id: str, preset: str = "fast") -> dict[str, Any]:
     return _nested(dict(method(name).parts) | arguments)
 
 
+def env_options(name: str, env_id: str, preset: str = "fast") -> dict[str, Any]:
+    """Options of the environment that a preset belongs to; most presets leave it as it is registered."""
+    return settings(name, env_id, preset).get("env_kwargs", {})
+
+
 def default_steps(env_id: str) -> int:
     """Environment steps, all tasks together, that ``qmp train`` runs unless told otherwise."""
     document = _document("no-sharing")
@@ -124,8 +130,8 @@ def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -
     :param name: method
     :param env: id of a task set, or an environment made from one
     :param preset: set of hyper-parameters
-    :param overrides: constructor arguments; ``policy_kwargs.x`` for the policy's, ``env_kwargs.x`` for options of the
-        environment if it is given by id
+    :param overrides: constructor arguments; ``policy_kwargs.x`` for the policy's, ``replay_buffer_kwargs.x`` for the
+        replay buffer's, ``env_kwargs.x`` for options of the environment if it is given by id
     :raises ValueError: if a name is unknown, with the closest known one
     """
     env_id = env if isinstance(env, str) else _id_of(env)
@@ -134,8 +140,12 @@ def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -
         raise ValueError("env_kwargs are for an environment given by id; this one is already made")
     arguments = settings(name, env_id, preset)
     changes = _nested(overrides)
-    env_kwargs = changes.pop("env_kwargs", {})
-    arguments["policy_kwargs"] = arguments.get("policy_kwargs", {}) | changes.pop("policy_kwargs", {})
+    env_kwargs = env_options(name, env_id, preset) | changes.pop("env_kwargs", {})
+    if not isinstance(env, str):
+        _check_made(env, env_kwargs, preset)
+    arguments.pop("env_kwargs", None)
+    for nested in ("policy_kwargs", "replay_buffer_kwargs"):
+        arguments[nested] = arguments.get(nested, {}) | (changes.pop(nested, None) or {})
     if isinstance(arguments["policy_kwargs"].get("activation_fn"), str):
         activation = one_of("activation_fn", arguments["policy_kwargs"]["activation_fn"], ACTIVATIONS)
         arguments["policy_kwargs"]["activation_fn"] = ACTIVATIONS[activation]
@@ -146,10 +156,11 @@ def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -
 def check_overrides(overrides: Mapping[str, Any]) -> None:
     """Raise a ValueError naming the closest argument if one is unknown."""
     known = [name for name in inspect.signature(MultiTaskSAC).parameters if not name.startswith("_")]
-    policy = [f"policy_kwargs.{name}" for name in policy_arguments()]
+    nested = [f"policy_kwargs.{name}" for name in policy_arguments()]
+    nested += [f"replay_buffer_kwargs.{name}" for name in replay_buffer_arguments()]
     for name in overrides:
-        if name not in (*known, *policy, "env_kwargs") and not name.startswith("env_kwargs."):
-            raise ValueError(f"unknown option {name!r}; {closest(name, [*known, *policy])}")
+        if name not in (*known, *nested, "env_kwargs") and not name.startswith("env_kwargs."):
+            raise ValueError(f"unknown option {name!r}; {closest(name, [*known, *nested])}")
 
 
 def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,6 +182,18 @@ def _id_of(env: VecEnv) -> str:
     if spec is None:
         raise ValueError("the environment does not tell its id; give presets.make the id itself")
     return spec.id
+
+
+def _check_made(env: VecEnv, options: Mapping[str, Any], preset: str) -> None:
+    """Raise where a finished environment is another one than the preset is for."""
+    spec = getattr(getattr(env.unwrapped, "envs", None), "spec", None)
+    for name, value in options.items():
+        made = getattr(spec, "kwargs", {}).get(name, getattr(spec, name, None))
+        if made != value:
+            raise ValueError(
+                f"preset {preset!r} is for {name}={value!r}, but the environment was made with {made!r}; "
+                "give its id, or make it so"
+            )
 
 
 def known_ids() -> tuple[str, ...]:

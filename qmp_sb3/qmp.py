@@ -23,7 +23,7 @@ class QMP(MultiTaskSAC):
         """A model with the hyper-parameters that ``qmp train`` uses (:func:`qmp_sb3.presets.make`).
 
         :param env: id of a task set
-        :param preset: ``"fast"``, ``"official"`` or ``"paper"``
+        :param preset: ``"fast"``, ``"official"``, ``"paper"`` or ``"ctpg-paper"``
         :param method: name of the method
         :param overrides: constructor arguments that differ
         """

@@ -7,15 +7,22 @@ from typing import Any
 import numpy as np
 import torch as th
 
-_STREAMS = ("initial_weights", "acting", "updates", "predict")
+#: in the order in which they are derived: a new one goes to the end, so that the others draw what they drew before
+_STREAMS = (
+    *("initial_weights", "acting", "updates", "predict"),
+    *("behavior", "replay", "objective"),
+    "guide",
+)
+_OF_NUMPY = ("behavior", "replay", "objective")
+_OF_TORCH = tuple(name for name in _STREAMS if name not in _OF_NUMPY)
 
 
 class RandomStreams:
     """Independent streams, so that drawing from one never shifts another.
 
-    ``initial_weights``, ``acting``, ``updates`` and ``predict`` are ``torch.Generator`` objects. They live on the CPU,
-    so that a seed draws the same numbers for every device. ``behavior``, ``replay`` and ``objective`` are NumPy
-    generators.
+    ``initial_weights``, ``acting``, ``updates``, ``predict`` and ``guide`` are ``torch.Generator`` objects. They live
+    on the CPU, so that a seed draws the same numbers for every device. ``behavior``, ``replay`` and ``objective`` are
+    NumPy generators.
 
     :param seed: any non-negative integer (0 is a seed), None for a fresh one
     """
@@ -24,24 +31,27 @@ class RandomStreams:
     acting: th.Generator
     updates: th.Generator
     predict: th.Generator
+    behavior: np.random.Generator
+    replay: np.random.Generator
+    objective: np.random.Generator
+    guide: th.Generator
 
     def __init__(self, seed: int | None) -> None:
         self.seed = seed
-        children = np.random.SeedSequence(seed).spawn(len(_STREAMS) + 3)
-        for name, child in zip(_STREAMS, children, strict=False):
-            generator = th.Generator()
-            generator.manual_seed(int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-            setattr(self, name, generator)
-        rest = (np.random.default_rng(child) for child in children[len(_STREAMS) :])
-        self.behavior, self.replay, self.objective = rest
+        for name, child in zip(_STREAMS, np.random.SeedSequence(seed).spawn(len(_STREAMS)), strict=True):
+            if name in _OF_NUMPY:
+                setattr(self, name, np.random.default_rng(child))
+            else:
+                generator = th.Generator()
+                generator.manual_seed(int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+                setattr(self, name, generator)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        return state | {name: state[name].get_state() for name in _STREAMS}
+        return state | {name: state[name].get_state() for name in _OF_TORCH}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        for name in _STREAMS:
-            generator = th.Generator()
-            generator.set_state(state[name])
-            setattr(self, name, generator)
+        self.__init__(state["seed"])  # type: ignore[misc]  # streams that are younger than a saved model begin
+        self.__dict__.update({name: value for name, value in state.items() if name not in _OF_TORCH})
+        for name in set(_OF_TORCH) & state.keys():
+            getattr(self, name).set_state(state[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch as th
@@ -9,6 +10,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 
 from qmp_sb3 import checks
 from qmp_sb3.multitask_off_policy import MultiTaskOffPolicyAlgorithm
+from qmp_sb3.networks.flat_parameters import clip_gradient_
 from qmp_sb3.objectives import TASK_WEIGHTS, temperature_loss
 
 
@@ -22,10 +24,15 @@ class TemperedAlgorithm(MultiTaskOffPolicyAlgorithm):
     log_ent_coef: th.Tensor | None
     ent_coef_optimizer: th.optim.Optimizer | None
     ent_coef_tensor: th.Tensor
+    max_temperature: float | None = None
+    max_grad_norm: float | None = None
 
-    def _set_temperatures(self, ent_coef: Any, target_entropy: str | float, temperatures: str) -> None:
+    def _set_temperatures(
+        self, ent_coef: Any, target_entropy: str | float, temperatures: str, max_temperature: float | None
+    ) -> None:
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
         self.temperatures = checks.one_of("temperatures", temperatures, ("task", "shared"))
+        self.max_temperature = checks.positive_or_none("max_temperature", max_temperature)
         self.log_ent_coef = self.ent_coef_optimizer = None
 
     def _setup_temperature(self) -> None:
@@ -34,6 +41,11 @@ class TemperedAlgorithm(MultiTaskOffPolicyAlgorithm):
         self.target_entropy = float(self.target_entropy)
         count = 1 if self.temperatures == "shared" else self.n_tasks
         initial, learned = checks.temperatures(self.ent_coef, count)
+        if self.max_temperature is not None and max(initial) > self.max_temperature:
+            raise ValueError(
+                f"ent_coef={self.ent_coef!r} starts at {max(initial):g}, above "
+                f"max_temperature={self.max_temperature:g}; use ent_coef='auto_{self.max_temperature:g}'"
+            )
         values = th.tensor(initial, device=self.device)
         if learned:
             self.log_ent_coef = values.log().requires_grad_(True)
@@ -63,5 +75,10 @@ class TemperedAlgorithm(MultiTaskOffPolicyAlgorithm):
         # A temperature of all tasks belongs to one learner, whose loss is the mean over all transitions.
         shares = TASK_WEIGHTS["mean" if self.temperatures == "shared" else "sum"](counts, self.temperature)
         (shares * losses).sum().backward()
+        if self.max_grad_norm is not None:
+            assert self.log_ent_coef.grad is not None
+            clip_gradient_(self.log_ent_coef.grad, self.max_grad_norm)
         self.ent_coef_optimizer.step()
+        if self.max_temperature is not None:
+            self.log_ent_coef.data.clamp_(max=math.log(self.max_temperature))
         return losses.detach()

@@ -127,9 +127,10 @@ def test_equal_values_share_a_row() -> None:
     rows = method_pages.parameters("dnc-reg")[1:]
     assert [row[2] for row in rows] == ["`dnc(0.001)`", "`dnc(0.0001)`"]
     assert rows[1][3] == "Maze: fast, official, paper"
-    assert method_pages.parameters("pcgrad")[1:] == [
-        ("`pcgrad`", "all", "", "every task set", "those of [`parameters`](parameters.md)")
-    ]
+    all_others = ("`pcgrad`", "all others", "", "every task set", "those of [`parameters`](parameters.md)")
+    assert method_pages.parameters("pcgrad")[-1] == all_others
+    everything = ("`ctpg`", "all", "", "every task set", "those of [`no-sharing`](no-sharing.md)")
+    assert method_pages.parameters("ctpg")[1:] == [everything]
 
 
 @pytest.mark.parametrize(

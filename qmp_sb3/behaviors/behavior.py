@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from qmp_envs.task_set import TaskSet
+    from qmp_sb3.behaviors.fixed import FixedPolicies
     from qmp_sb3.behaviors.proposals import Proposals
+    from qmp_sb3.multitask_sac import MultiTaskSAC
 
 
 class Behavior(ABC):
@@ -30,13 +33,34 @@ class Behavior(ABC):
         :raises ValueError: if the behavior does not suit the tasks
         """
 
-    def fixed_policies(self) -> tuple:
+    def attach(self, model: MultiTaskSAC) -> None:
+        """Check the model, and make what its observations and networks decide; called whenever a model is built.
+
+        :raises ValueError: if the behavior does not suit the model
+        """
+
+    def learn(self, model: MultiTaskSAC) -> None:
+        """Called at the end of ``train()``, for behaviors that learn."""
+
+    def columns(self) -> Mapping[str, tuple[int, ...]]:
+        """What the replay buffer keeps of each transition for :meth:`learn`, name -> shape."""
+        return {}
+
+    def staged(self) -> dict[str, np.ndarray]:
+        """These columns ``(slots, ...)`` of the step just made, once."""
+        return {}
+
+    def fixed_policies(self) -> tuple[FixedPolicies, ...]:
         """Candidates besides the tasks' own policies."""
         return ()
 
+    def n_fixed(self) -> int:
+        """How many those are."""
+        return sum(group.count for group in self.fixed_policies())
+
     def start(self, n_tasks: int, n_slots: int) -> None:
         """All slots begin an episode; the counts begin anew."""
-        self.counts = np.zeros((n_tasks, n_tasks + len(self.fixed_policies())), dtype=np.int64)
+        self.counts = np.zeros((n_tasks, n_tasks + self.n_fixed()), dtype=np.int64)
         self.restart(n_slots)
 
     def restart(self, n_slots: int) -> None:

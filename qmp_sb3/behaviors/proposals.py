@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch as th
 
-from qmp_sb3.behaviors.fixed import FixedGaussian
+from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.distributions import sample_actions, split_parameters, squashed_sample_log_prob
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
@@ -37,7 +37,7 @@ class Proposals:
     rng: np.random.Generator
     generator: th.Generator
     num_timesteps: int = 0
-    fixed: tuple[FixedGaussian, ...] = field(default=())
+    fixed: tuple[FixedPolicies, ...] = field(default=())
 
     @property
     def tasks(self) -> np.ndarray:
@@ -50,7 +50,7 @@ class Proposals:
 
     @property
     def candidates(self) -> int:
-        return self.n_tasks + len(self.fixed)
+        return self.n_tasks + sum(group.count for group in self.fixed)
 
     @property
     def _act_dim(self) -> int:
@@ -72,18 +72,17 @@ class Proposals:
         means = self._policies[1]
         if not self.fixed:
             return means
-        fixed = th.stack([policy.mean_action(self.features) for policy in self.fixed], dim=1)
-        return th.cat([means, fixed], dim=1)
+        return th.cat([means, *(group.mean_actions(self.features) for group in self.fixed)], dim=1)
 
     def sampled_actions(self, samples: int) -> tuple[th.Tensor, th.Tensor]:
         """a ~ pi_j(.|s) ``(samples, slots, candidates, act)`` and log pi_j(a|s) ``(samples, slots, candidates)``."""
         mean, log_std = split_parameters(self._policies[0].transpose(0, 1))
         noise = self._noise(samples, len(self.features), self.n_tasks)
         actions, log_prob = squashed_sample_log_prob(mean, log_std, noise)
-        for policy in self.fixed:
-            drawn, density = policy.sample_log_prob(self._noise(samples, len(self.features)))
-            actions = th.cat([actions, drawn[:, :, None]], dim=2)
-            log_prob = th.cat([log_prob, density[:, :, None]], dim=2)
+        for group in self.fixed:
+            noise = self._noise(samples, len(self.features), group.count)
+            drawn, density = group.samples(self.features, noise)
+            actions, log_prob = th.cat([actions, drawn], dim=2), th.cat([log_prob, density], dim=2)
         return actions, log_prob
 
     def action_values(self, actions: th.Tensor, critics: int | None = None) -> th.Tensor:
@@ -94,6 +93,20 @@ class Proposals:
         :return: ``(critics, slots, candidates)``
         """
         return self.policy.acting.critic.candidates(self.features, actions, self.layout, critics)[..., 0]
+
+    def own_values(self, features: th.Tensor, layout: TaskLayout, samples: int) -> th.Tensor:
+        """V_i(s) = E_{a ~ pi_i} [mean_k Q_k(s, a) - alpha_i ln pi_i(a|s)] of each row's own task, ``(rows,)``.
+
+        :param features: encoded observations, ``(rows, features)``
+        :param layout: the task of each row
+        :param samples: actions that the mean is taken over
+        """
+        acting = self.policy.acting
+        parameters = split_parameters(acting.actor.by_row(features, layout)[0])
+        actions, log_prob = squashed_sample_log_prob(*parameters, self._noise(samples, len(features)))
+        values = acting.critic.candidates(features, actions.transpose(0, 1), layout)[..., 0].mean(dim=0)
+        alpha = self.temperature()[layout.tasks_tensor.to(values.device)]
+        return (values - alpha[:, None] * log_prob.T).mean(dim=1)
 
     def act(self, chosen: np.ndarray, deterministic: bool = False) -> th.Tensor:
         """One action of each slot's chosen candidate, in [-1, 1].
@@ -113,6 +126,10 @@ class Proposals:
             actions = self.policy.actor.act(self.features, layout, noise)
         if not self.fixed:
             return actions
-        for slot in np.flatnonzero(chosen >= self.n_tasks):
-            actions[slot] = self.fixed[chosen[slot] - self.n_tasks].sample(noise[slot])
+        first = self.n_tasks
+        for group in self.fixed:
+            slots = np.flatnonzero((chosen >= first) & (chosen < first + group.count))
+            if len(slots):
+                actions[slots] = group.act(self.features[slots], chosen[slots] - first, noise[slots])
+            first += group.count
         return actions

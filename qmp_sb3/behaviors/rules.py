@@ -18,7 +18,7 @@ Score = Callable[[Proposals], th.Tensor]
 def categorical(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One index per row of ``probabilities``, ``(rows, choices)``, whose rows sum to one."""
     thresholds = np.cumsum(probabilities, axis=1)
-    thresholds[:, -1] = np.inf
+    thresholds[thresholds == thresholds[:, -1:]] = np.inf  # choices of probability 0 at the end are never taken
     return (rng.random((len(probabilities), 1)) >= thresholds).sum(axis=1)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from qmp_sb3.behaviors.behavior import Behavior
 from qmp_sb3.behaviors.fixed import FixedGaussian
+from qmp_sb3.behaviors.guide import Guide
+from qmp_sb3.behaviors.loaded import LoadedPolicies
 from qmp_sb3.behaviors.rules import Argmax, Softmax, Table
 from qmp_sb3.behaviors.scores import QScore
 from qmp_sb3.behaviors.wrappers import Also, Hold, Own, Warmup
@@ -39,6 +41,8 @@ WORDS: dict[str, Callable[..., Any]] = {
     "warmup": Warmup,
     "also": Also,
     "gaussian": FixedGaussian,
+    "load": LoadedPolicies,
+    "guide": Guide,
 }
 
 

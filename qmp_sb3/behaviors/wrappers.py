@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from qmp_envs.task_set import TaskSet
 from qmp_sb3.behaviors.behavior import Behavior
-from qmp_sb3.behaviors.fixed import FixedGaussian
+from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.behaviors.proposals import Proposals
+
+if TYPE_CHECKING:
+    from qmp_sb3.multitask_sac import MultiTaskSAC
 
 
 class _Wrapper(Behavior):
+    #: whether what the behavior inside decided may be replaced while its decision lasts
+    interrupts: ClassVar[bool] = False
+
     def __init__(self, inner: Behavior) -> None:
+        wrapper = type(self).__name__.lower()
         if not isinstance(inner, Behavior):
-            wrapper = type(self).__name__.lower()
             raise ValueError(f"{wrapper}(...) wraps a behavior; {inner!r} is none, did you mean argmax({inner!r})?")
+        if self.interrupts and inner.columns():
+            raise ValueError(
+                f"{wrapper}(..., {inner!r}): the behavior inside learns from the steps that it directs itself; "
+                f"leave {wrapper} out"
+            )
         self.inner = inner
 
     def bind(self, n_tasks: int, task_set: TaskSet | None = None) -> None:
         self.inner.bind(n_tasks, task_set)
 
-    def fixed_policies(self) -> tuple:
+    def attach(self, model: MultiTaskSAC) -> None:
+        self.inner.attach(model)
+
+    def learn(self, model: MultiTaskSAC) -> None:
+        self.inner.learn(model)
+
+    def columns(self) -> Mapping[str, tuple[int, ...]]:
+        return self.inner.columns()
+
+    def staged(self) -> dict[str, np.ndarray]:
+        return self.inner.staged()
+
+    def fixed_policies(self) -> tuple[FixedPolicies, ...]:
         return self.inner.fixed_policies()
 
     def restart(self, n_slots: int) -> None:
@@ -40,6 +64,8 @@ class Hold(_Wrapper):
     :param steps: H, in environment steps of one slot
     :param inner: the behavior that decides
     """
+
+    interrupts = True
 
     def __init__(self, steps: int, inner: Behavior) -> None:
         if isinstance(steps, Behavior) or steps != int(steps) or steps < 1:
@@ -74,6 +100,8 @@ class Own(_Wrapper):
     :param probability: p, per decision
     :param inner: the behavior that decides otherwise
     """
+
+    interrupts = True
 
     def __init__(self, probability: float, inner: Behavior) -> None:
         if not 0.0 <= probability <= 1.0:
@@ -112,18 +140,21 @@ class Warmup(_Wrapper):
 class Also(_Wrapper):
     """More candidates than the tasks' own policies: fixed ones, after them in order (QMP, section 5.2).
 
-    :param inner: the behavior that decides, by scores
-    :param policies: the fixed candidates
+    :param inner: the behavior that decides
+    :param policies: the fixed candidates, ``gaussian(...)`` or ``load(...)``; one needs no list
     """
 
-    def __init__(self, inner: Behavior, policies: Sequence[FixedGaussian]) -> None:
+    def __init__(self, inner: Behavior, policies: FixedPolicies | Sequence[FixedPolicies]) -> None:
         super().__init__(inner)
-        self.policies = tuple(policies)
+        self.policies = (policies,) if isinstance(policies, FixedPolicies) else tuple(policies)
+        for policy in self.policies:
+            if not isinstance(policy, FixedPolicies):
+                raise ValueError(f"also(...) adds fixed policies, gaussian(...) or load(...); {policy!r} is none")
 
     def __repr__(self) -> str:
         return f"also({self.inner!r}, [{', '.join(map(repr, self.policies))}])"
 
-    def fixed_policies(self) -> tuple:
+    def fixed_policies(self) -> tuple[FixedPolicies, ...]:
         return self.inner.fixed_policies() + self.policies
 
     def choose(self, proposals: Proposals) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from qmp_envs.task_set import closest
+from qmp_sb3 import presets
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class RunSpec:
     :param method: name of the method, e.g. ``"qmp"``
     :param steps: length of the run
     :param seed: seed of the model and of its training environments
-    :param preset: named set of hyper-parameters (``fast``, ``official``, ``paper``)
+    :param preset: named set of hyper-parameters (``fast``, ``official``, ``paper``, ``ctpg-paper``)
     :param overrides: constructor keywords that replace the preset's, dotted as in ``policy_kwargs.net_arch``;
         ``env_kwargs.`` comes before options of the environments
     :param eval_every: steps between two evaluations
@@ -51,9 +52,10 @@ class RunSpec:
 
     @property
     def task_set_options(self) -> dict[str, Any]:
-        """Options of the task set: those of the environments without what only concerns training."""
+        """Options of the task set, the preset's and the run's own, without what only concerns training."""
         prefix = "env_kwargs."
-        given = {key.removeprefix(prefix): value for key, value in self.overrides.items() if key.startswith(prefix)}
+        given = presets.env_options(self.method, self.env, self.preset)
+        given |= {key.removeprefix(prefix): value for key, value in self.overrides.items() if key.startswith(prefix)}
         return {key: value for key, value in given.items() if key not in ("envs_per_task", "seed")}
 
     @classmethod

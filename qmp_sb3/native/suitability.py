@@ -74,6 +74,11 @@ def _refused_parts(model: MultiTaskSAC) -> Iterator[str]:
         yield f"task_weights={model.task_weights!r}"
     if model.matmul_precision in ("high", "medium"):
         yield f"matmul_precision={model.matmul_precision!r} is about PyTorch's products"
+    for name in ("max_grad_norm", "max_temperature"):
+        if getattr(model, name) is not None:
+            yield f"{name}={getattr(model, name)}"
+    if model.reward_scale != 1.0:
+        yield f"reward_scale={model.reward_scale}"
     if model.temperatures != "task":
         yield f"temperatures={model.temperatures!r}"
 

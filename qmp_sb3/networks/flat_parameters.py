@@ -139,6 +139,10 @@ class FlatParameters:
         """Set the gradient to sum_k a_k g_k, with a ``(copies, tasks)`` and g as :meth:`by_task` gives it."""
         self._set([one.combined(shares) for one in gradients])
 
+    def clip_(self, max_norm: float) -> None:
+        """:func:`clip_gradient_` of all parameters together."""
+        clip_gradient_(self._gradient, max_norm)
+
     @contextmanager
     def constant(self) -> Iterator[None]:
         """Inside, the parameters are constants: a loss that only passes through the module leaves them alone."""
@@ -165,6 +169,11 @@ class FlatParameters:
         copy.flat = deepcopy(self.flat, memo)
         copy.gather()
         return copy
+
+
+def clip_gradient_(gradient: th.Tensor, max_norm: float) -> None:
+    """Shorten a gradient that is longer than ``max_norm`` to that length, as ``th.nn.utils.clip_grad_norm_`` does."""
+    gradient.mul_((max_norm / (gradient.norm() + 1e-6)).clamp_(max=1.0))
 
 
 #: optimizers that treat every number alone, so that one flat tensor gives the same result as many layers

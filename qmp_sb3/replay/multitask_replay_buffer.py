@@ -22,6 +22,7 @@ from qmp_sb3.replay.draws import Draw, Uniform
 from qmp_sb3.replay.n_step import Finished, NStepSums
 from qmp_sb3.replay.priorities import PRIORITY_WIDTH, Priorities
 from qmp_sb3.replay.row_format import CONTINUATION, DONE, REWARD, TIMEOUT, RowFormat
+from qmp_sb3.replay.segments import SEGMENT_COLUMNS, SegmentIndex, Segments, follow
 from qmp_sb3.replay.tables import HostTable, Table, host_memory, make_table, refuse_too_large, size_of
 from qmp_sb3.transfer import to_device
 
@@ -137,6 +138,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self._staged: Mapping[str, np.ndarray] = {}
         self.priorities: Priorities | None = None
         self.draw_by(self.drawing)
+        self._index = self._new_index()
 
     def draw_by(self, drawing: Draw) -> None:
         """Draw like this from now on; transitions keep the priorities that they have.
@@ -149,6 +151,11 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             refuse_too_large((self.buffer_size, self.n_tasks, in_memory + PRIORITY_WIDTH), *host_memory(), "memory")
         written = self.positions + (self.sizes == self.buffer_size) * self.buffer_size
         self.priorities = drawing.kept(self.priorities, written, self.buffer_size)
+
+    def _new_index(self) -> SegmentIndex | None:
+        """Of the segments, where rows tell them."""
+        told = SEGMENT_COLUMNS.keys() <= self.columns.keys()
+        return SegmentIndex(self.buffer_size, self.n_tasks) if told else None
 
     def _new_sums(self) -> NStepSums:
         return NStepSums(self.n_steps, self.gamma, self.n_envs, self.form)
@@ -196,15 +203,24 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         rows[:, form.action] = np.reshape(action, (self.n_envs, self.action_dim))
         rows[:, form.next_observation] = self._encode(next_obs)
         for name, place in form.places.items():
-            rows[:, place] = np.reshape(self._staged[name], (self.n_envs, -1))
+            if name in self._staged or name not in SEGMENT_COLUMNS:
+                rows[:, place] = np.reshape(self._staged[name], (self.n_envs, -1))
         rows[:, REWARD] = reward
         rows[:, CONTINUATION] = 1.0
         if np.any(done):
             self._note_ends(rows, done, infos)
         if self.n_steps == 1:
             self._write(rows, self.layout, self._added)
+            if self._index is not None:
+                self._note_segments(self._index, rows)
         else:
             self._write_finished(self._sums.add(rows, self.layout.tasks))
+
+    def _note_segments(self, index: SegmentIndex, rows: np.ndarray) -> None:
+        starts = rows[:, self.form.places["segment_start"].start] != 0.0
+        places, tasks, distances = index.add(self.layout, starts, rows[:, DONE] != 0.0)
+        if len(places):
+            self._table.put(places * self.n_tasks + tasks, self.form.places["next_row"].start, distances)
 
     def _note_ends(self, rows: np.ndarray, done: np.ndarray, infos: list[dict[str, Any]]) -> None:
         rows[:, DONE] = done
@@ -234,8 +250,10 @@ class MultiTaskReplayBuffer(ReplayBuffer):
                 self._write(rows, TaskLayout(tasks, self.n_tasks), np.bincount(tasks, minlength=self.n_tasks))
 
     def flush(self) -> None:
-        """End all n-step sums here: the environments are about to be reset or replaced."""
+        """End all n-step sums and segments here: the environments are about to be reset or replaced."""
         self._write_finished(self._sums.flush())
+        if self._index is not None:
+            self._index.cut(self.n_envs)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
         """A batch with the allocation's number of transitions of every task, drawn with replacement.
@@ -310,6 +328,31 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             continuations=rows[:, CONTINUATION].view(index.shape),
         )
 
+    def whole_segments(self) -> np.ndarray:
+        """Segments of each task that :meth:`segments` draws from, ``(tasks,)``; none without their columns."""
+        return np.zeros(self.n_tasks, dtype=np.int64) if self._index is None else self._index.counts()
+
+    def segments(self, tasks: np.ndarray, segments: int, steps: int, env: VecNormalize | None = None) -> Segments:
+        """Random segments of some tasks, drawn with replacement: ``steps`` consecutive transitions of one episode from
+        where the behavior decided, fewer where the episode ended. The newest of each environment is left out.
+
+        :param tasks: tasks that have whole segments, ``(blocks,)``
+        :param segments: of each task
+        :param steps: K, transitions of a segment
+        :param env: normalises observations (and, for one task, rewards) if given
+        """
+        if self._index is None or not self._index.counts()[tasks].all():
+            raise ValueError(f"the replay buffer has no whole segments of some of the tasks {tasks.tolist()}")
+        starts = self._index.draw(tasks, segments, self.rng)
+        places, present = follow(self._table, starts, tasks, steps, self.form.places["next_row"].start)
+        rows = self._table.take(places.flatten())
+        if env is not None:
+            self._normalize(rows, env)
+        rows = rows.view(*places.shape, self.form.width)
+        return Segments(
+            tasks, Batch(rows, self.form, rows[..., REWARD], rows[..., CONTINUATION]), present.to(self.device)
+        )
+
     def _normalize(self, rows: th.Tensor, env: VecNormalize) -> None:
         """On the host, where VecNormalize computes: a GPU waits for it."""
         if env.norm_obs:
@@ -323,7 +366,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the rows in use are pickled."""
-        state = {key: value for key, value in self.__dict__.items() if key not in (*_VIEWS, "_table")}
+        state = {key: value for key, value in self.__dict__.items() if key not in (*_VIEWS, "_table", "_index")}
         return state | {"_used": self._table.first(self.size())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -332,3 +375,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.device = get_device(self.device)  # the CPU where there is no GPU
         self._keep_in(self._make_table())
         self._table.fill(used)
+        self._index = self._new_index()
+        if self._index is not None:
+            starts = used[..., self.form.places["segment_start"].start] != 0.0
+            self._index.restore(starts, self.positions, self.sizes)

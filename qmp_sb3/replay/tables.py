@@ -30,6 +30,7 @@ class Table(ABC):
 
     values: Any
     where: str
+    _rows: th.Tensor  # the same memory, all tasks' rows in one line
 
     def __init__(self, shape: Shape, device: th.device) -> None:
         self.shape, self.device = shape, device
@@ -41,6 +42,24 @@ class Table(ABC):
     @abstractmethod
     def read(self, places: np.ndarray) -> th.Tensor:
         """A copy of the rows at ``places``, ``(n, width)``, on the device."""
+
+    @property
+    def home(self) -> th.device:
+        """Where the rows themselves are."""
+        return self._rows.device
+
+    def take(self, places: th.Tensor) -> th.Tensor:
+        """As :meth:`read`, for places that are where the rows are."""
+        return to_device(self._rows.index_select(0, places), self.device)
+
+    def column(self, places: th.Tensor, column: int) -> th.Tensor:
+        """One number of each row at ``places``, of any shape, where the rows are."""
+        return self._rows[places, column]
+
+    def put(self, places: np.ndarray, column: int, numbers: np.ndarray) -> None:
+        """Change one number of each row at ``places`` ``(n,)``."""
+        numbers = numbers.astype(np.float32)
+        self._rows[to_device(places, self.home), column] = to_device(numbers, self.home)
 
     @abstractmethod
     def first(self, rows: int) -> np.ndarray:

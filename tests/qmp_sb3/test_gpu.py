@@ -27,6 +27,8 @@ PARTS = {
     "dnc": dict(regularizer="dnc(0.1)"),
     "uds": dict(sharing="uds(0.5, -1)"),
     "n steps": dict(n_steps=3),
+    "clipped": dict(max_grad_norm=0.1, max_temperature=1.0, reward_scale=0.5),
+    "guide": dict(behavior="guide(steps=4, learn_every=2)"),
     "rows in memory": dict(replay_buffer_kwargs=dict(storage="memory")),
 }
 #: the next draw needs the errors of the update before it, so the host waits for these
@@ -104,3 +106,31 @@ def test_learning_goes_on_on_another_device(there, back, hooks, tmp_path):
     before = weights(loaded)
     loaded.learn(60, reset_num_timesteps=False)
     assert not equal(before, weights(loaded))
+
+
+@pytest.mark.parametrize("storage", ["device", "memory"])
+def test_a_guide_learns_as_on_the_cpu_and_goes_back_there(storage, tmp_path):
+    behavior = "guide(steps=4, filter_from=0, block='none', learn_every=2)"
+    cpu, cuda = pair(dict(behavior=behavior, replay_buffer_kwargs=dict(storage=storage)), tmp_path)
+    for model in (cpu, cuda):
+        model.behavior._waiting = 4
+        model.behavior.learn(model)
+    for name, one in cpu.behavior.networks.flat.items():
+        other = cuda.behavior.networks.flat[name].flat
+        assert other.is_cuda
+        th.testing.assert_close(one.flat, other.cpu(), atol=1e-3, rtol=1e-3, msg=name)
+    cuda.learn(120, reset_num_timesteps=False)
+    cuda.save(tmp_path / "from the card")
+    back = MultiTaskSAC.load(tmp_path / "from the card", env=drifts(), device="cpu")
+    th.testing.assert_close(back.behavior.networks.temperature, cuda.behavior.networks.temperature.cpu())
+    back.learn(60, reset_num_timesteps=False)
+
+
+def test_policies_of_a_saved_model_act_on_the_card(tmp_path):
+    make().save(tmp_path / "expert")
+    sentence = f"also(argmax(q), [load({str(tmp_path / 'expert.zip')!r})])"
+    model = make(behavior=sentence, device="cuda").learn(120)
+    [group] = model.behavior.fixed_policies()
+    assert group.actor.flat.flat.is_cuda
+    model.save(tmp_path / "model")
+    QMP.load(tmp_path / "model", env=drifts(), device="cpu").learn(60)

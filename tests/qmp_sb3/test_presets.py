@@ -27,8 +27,10 @@ SMALL = {
 METHODS = tuple(presets.methods())
 #: presets that an id lacks, because nobody published the settings
 UNPUBLISHED = {
-    "QMP/Point2D-v0": ("official", "paper"),
-    "QMP/MT25-v0": ("paper",),
+    **{f"QMP/{name}-v0": ("ctpg-paper",) for name in ("MultistageReacher", "Maze", "Walker2D", "Kitchen")},
+    "QMP/MetaWorldCDS-v0": ("ctpg-paper",),
+    "QMP/Point2D-v0": ("official", "paper", "ctpg-paper"),
+    "QMP/MT25-v0": ("paper", "ctpg-paper"),
     "QMP/MT50-v0": ("paper",),
     "QMP/HalfCheetahGravity-v0": ("official", "paper"),
     "QMP/HalfCheetahBody-v0": ("official", "paper"),
