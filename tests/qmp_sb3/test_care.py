@@ -39,17 +39,9 @@ def test_the_critics_train_the_encoders_and_the_actor_does_not():
     losses = model.actor.action_log_prob(batch.observations, make_noise()[0])[1].mean(dim=1)
     model._set_gradient(model.actor.flat, losses, th.ones(TASKS))
     assert part.flat.flat.grad is None and model.actor.flat.flat.grad.abs().max() > 0
-    gradients = (
-        th.autograd.grad(
-            model.actor.network(batch.observations).sum(),
-            list(part.parameters()),
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        if model.actor.network(batch.observations).requires_grad
-        else []
-    )
-    assert all((gradient == 0).all() for gradient in gradients), "it reads encodings as constants"
+    outputs = model.actor.network(batch.observations).sum()
+    gradients = th.autograd.grad(outputs, list(part.parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in gradients), "the actor reads encodings as constants"
     losses = model.critic(batch.observation_actions).square().mean(dim=(0, 2))
     model._set_gradient(model.critic.flat, losses, th.ones(TASKS))
     assert all(parameter.grad.abs().max() > 0 for parameter in part.parameters())
