@@ -347,7 +347,7 @@ class MultiTaskSAC(TemperedAlgorithm):
             loss_actor = loss_actor + self.regularizer(self.actor, batch)
         self._set_gradient(self.actor.flat, loss_actor, importance)
         self.actor.optimizer.step()
-        self.policy.common.step()
+        self.policy.common.step(self.max_grad_norm)
         losses = th.stack([loss_temperature.detach(), loss_critic.detach(), loss_actor.detach()])
         for hook in looking:
             hook.after_update(self, batch, losses)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch as th
 from torch import nn
 
-from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
+from qmp_sb3.networks.flat_parameters import FlatParameters, clip_gradient_, make_optimizer
 
 
 class CommonParameters(FlatParameters):
@@ -17,6 +17,9 @@ class CommonParameters(FlatParameters):
     def gather(self) -> None:
         super().gather()
         self._sum, self._begun = th.zeros_like(self._gradient), False
+
+    def clip_(self, max_norm: float) -> None:
+        clip_gradient_(self._sum, max_norm)
 
     def begin(self) -> None:
         """Forget the gradients so far, when the next come."""
@@ -94,10 +97,15 @@ class PartsInCommon:
         """The optimizers that have the model's learning rate."""
         return [part.optimizer for part in self.parts.values() if part.rate is None]
 
-    def step(self) -> None:
-        """One step of each part that learns from the losses of actor or critics."""
+    def step(self, max_grad_norm: float | None = None) -> None:
+        """One step of each part that learns from the losses of actor or critics.
+
+        :param max_grad_norm: norm of a part's gradient, which a longer one is shortened to; None for any
+        """
         for part in self.parts.values():
             if part.learns_from:
+                if max_grad_norm is not None:
+                    part.flat.clip_(max_grad_norm)
                 part.step()
 
     def state_dict(self) -> dict[str, Any]:

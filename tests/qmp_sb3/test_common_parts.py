@@ -200,6 +200,19 @@ def test_a_sentence_is_a_family_and_its_settings():
     assert model.critic.network.layers.sets == 7
 
 
+def test_gradients_of_common_parts_are_clipped_too():
+    """The task vectors learn by plain gradient descent, so that a step is as long as the clipped gradient."""
+    steps = []
+    for norm in (None, 1e-3):
+        kwargs = {"net_arch": [16], "optimizer_class": th.optim.SGD}
+        model = make(networks="paco", max_grad_norm=norm, policy_kwargs=kwargs)
+        [part] = model.policy.common.of_type(TaskVectors)
+        before = part.vectors.detach().clone()
+        update(model)
+        steps.append((part.vectors.detach() - before).norm().item() / model.lr_schedule(1.0))
+    assert steps[0] > 1e-2 and steps[1] == pytest.approx(1e-3, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "networks, message",
     [
