@@ -20,7 +20,7 @@ from qmp_sb3.vec_env import MultiTaskVecEnv
 
 ID, BASE = "QMP/Maze-v0", "no-sharing"
 HIDDEN, BATCH = [256, 256], 64
-STORED = 1000  # transitions of each task
+STORED = 250  # transitions of each task
 UPDATES = 2  # per call of train(), which does its logging once
 EXTRA = ("parameters+qmp", "data+qmp", "pcgrad+qmp", "mcal-mn+qmp", "decaf+qmp")
 """Compositions that are measured after all methods of the table."""
