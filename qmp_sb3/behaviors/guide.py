@@ -12,7 +12,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import get_actor_critic_arch
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from qmp_envs.task_set import closest
+from qmp_envs.task_set import TaskSet, closest
 from qmp_sb3.behaviors.behavior import Behavior
 from qmp_sb3.behaviors.gates import BLOCKS, FILTERS, filtered
 from qmp_sb3.behaviors.guide_learning import MEASURES, learn_from, record
@@ -48,7 +48,7 @@ class Guide(Behavior):
     :param learn_every: vector steps for each of the guide's updates, which begin when the model's do
     :param segments: in an update, of all tasks that are guided together; None for ``batch_size`` times the tasks
     :param tau: Polyak coefficient of the guide's target critics
-    :param max_temperature: upper bound of the guide's temperatures, which start at 1
+    :param max_temperature: upper bound of the guide's temperatures, which start at 1 or at it
     :param net_arch: hidden widths of the guide's networks; None for those of the model's actor
     """
 
@@ -71,6 +71,7 @@ class Guide(Behavior):
             value = self.settings[name]
             if value is not None and (value < 1 or value != int(value)):
                 raise ValueError(f"guide({name}={value}): it must be a whole number, at least 1")
+            self.settings[name] = None if value is None else int(value)
         if filter_from < 0 or not 0.0 < tau <= 1.0 or not max_temperature > 0.0:
             raise ValueError(
                 f"guide(filter_from={filter_from}, tau={tau}, max_temperature={max_temperature}): filter_from is not "
@@ -80,7 +81,7 @@ class Guide(Behavior):
             if self.settings[name] not in known:
                 value, near = self.settings[name], closest(str(self.settings[name]), list(known))
                 raise ValueError(f"guide({name}={value!r}) is unknown; did you mean {near!r}?")
-        self.steps, self.segments = int(steps), segments
+        self.steps, self.segments = self.settings["steps"], self.settings["segments"]
         self.networks: GuideNetworks | None = None
         self._waiting = 0  # vector steps since the last update
         self._periods = 0  # of the guide-block gate
@@ -92,7 +93,7 @@ class Guide(Behavior):
 
     # ---- set-up ----
 
-    def bind(self, n_tasks: int, task_set: object = None) -> None:
+    def bind(self, n_tasks: int, task_set: TaskSet | None = None) -> None:
         self.blocked = np.zeros(n_tasks, dtype=bool)  # the tasks that act by themselves
 
     def attach(self, model: MultiTaskSAC) -> None:
@@ -103,6 +104,7 @@ class Guide(Behavior):
         form = self._form(model)
         if self.networks is None:
             self.networks = GuideNetworks(form, model.streams.guide)
+            self.networks.bound_temperature_(self.settings["max_temperature"])
         for size in ("features", "candidates", "n_tasks"):
             own, needed = getattr(self.networks.form, size), getattr(form, size)
             if own != needed:

@@ -133,7 +133,7 @@ def _step_temperatures(networks: GuideNetworks, losses: th.Tensor, max_norm: flo
         assert networks.log_temperature.grad is not None
         clip_gradient_(networks.log_temperature.grad, max_norm)
     optimizer.step()
-    networks.log_temperature.data.clamp_(max=float(np.log(largest)))
+    networks.bound_temperature_(largest)
 
 
 def record(model: MultiTaskSAC, guided: np.ndarray, blocked: np.ndarray, means: th.Tensor) -> None:

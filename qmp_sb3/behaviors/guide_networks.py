@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -112,6 +113,10 @@ class GuideNetworks:
     def temperature(self) -> th.Tensor:
         """alpha^g of each task, ``(tasks,)``."""
         return self.log_temperature.detach().exp()
+
+    def bound_temperature_(self, largest: float) -> None:
+        """Lower the temperatures that are above ``largest`` to it."""
+        self.log_temperature.data.clamp_(max=math.log(largest))
 
     def to(self, device: th.device) -> None:
         """Go to another device, with what the optimizers know."""
