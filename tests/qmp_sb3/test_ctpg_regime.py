@@ -199,7 +199,11 @@ def test_training_and_evaluation_have_the_presets_environment(monkeypatch):
     assert shorter.task_set_options == {"max_episode_steps": 50}
     inner = presets.own_values
     values = {"env_kwargs.max_episode_steps": [20, "a test"]}
-    monkeypatch.setattr(presets, "own_values", lambda *args: inner(*args) | (values if args[2] == REGIME else {}))
+
+    def shortened(name, env_id, preset, inherit=True):
+        return inner(name, env_id, preset, inherit) | (values if preset == REGIME else {})
+
+    monkeypatch.setattr(presets, "own_values", shortened)
     assert spec.task_set_options == {"max_episode_steps": 20}
     model = presets.make("mtsac", id, REGIME, **SMALL).learn(5 * 41)
     assert model.statistics.means()[f"{model.task_names[0]}/ep_len_mean"] == 20
