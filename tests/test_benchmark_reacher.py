@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper import curves, maze, measured, training
+from benchmarks.paper import cheetah, curves, maze, measured, training
 from benchmarks.paper.curves import Curves
 from benchmarks.paper.reacher import minutes, summary, table
 
@@ -89,15 +89,16 @@ def test_a_wrong_method_is_said_before_anything_runs(tmp_path):
 
 
 def test_a_method_may_come_with_settings():
-    assert training.parsed("parameters+qmp") == ("parameters+qmp", {})
-    name, overrides = training.parsed("qmp,train_freq=2,policy_kwargs.net_arch=[64,64]")
-    assert (name, overrides) == ("qmp", {"train_freq": 2, "policy_kwargs.net_arch": [64, 64]})
+    assert training.parsed("parameters+qmp") == ("parameters+qmp", "fast", {})
+    parsed = training.parsed("qmp,train_freq=2,policy_kwargs.net_arch=[64,64],preset=paper")
+    assert parsed == ("qmp", "paper", {"train_freq": 2, "policy_kwargs.net_arch": [64, 64]})
 
 
 def test_a_wrong_setting_is_said_before_anything_runs(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.paper.maze", "--methods", "qmp,train_frq=2"]
-    result = subprocess.run([*command, "--out", str(tmp_path / "runs")], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2 and "train_freq" in result.stderr
+    for words, hint in (("qmp,train_frq=2", "train_freq"), ("qmp,preset=quick", "fast")):
+        command = [sys.executable, "-m", "benchmarks.paper.maze", "--methods", words]
+        result = subprocess.run([*command, "--out", str(tmp_path / "runs")], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 2 and hint in result.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -128,6 +129,13 @@ def test_a_method_without_runs_is_said_to_have_none(tmp_path, monkeypatch):
     new = measured.rewrite(page)
     assert "| qmp | 1 | **1.00** |" in new and "Not trained to a result yet: `decaf`." in new
     assert new.startswith("text\n") and new.endswith("<!-- end -->\nmore\n") and "old" not in new
+
+
+def test_returns_are_shown_over_time_and_by_task():
+    returns = np.array([[100.0, 300.0, 0.0, 0.0, 0.0], [1000.0, 2000.0, 0.0, 0.0, 7000.0]])  # (evaluations, tasks)
+    one = curves.Curves(np.array([1000, 2000]), {"returns": returns}, pace=0.06)
+    assert cheetah.over_time({"paco": [one]}).splitlines()[-1] == "| paco | 1 | 80 | 2,000 | 1000.0 |"
+    assert cheetah.by_task({"paco": [one, one]}).splitlines()[-1] == "| paco | 2,000 | 550 | 1,150 | 0 | 0 | 3,500 |"
 
 
 def test_the_maze_says_when_a_route_was_found():

@@ -12,9 +12,12 @@ import numpy as np
 from benchmarks import machine
 from qmp_sb3.experiments.run_directory import RunDirectory, write_text
 
+COLUMNS = 10  # points in time that a table shows, at most
 LAST = 3  # evaluations that a result is the mean of: single ones drop when a task is lost for a moment
 MEASURES = {"success_any": "successes_any", "success_all": "successes", "subgoals": "stages"}
-"""Measure -> its array in ``evaluations.npz``."""
+"""Measure of success -> its array in ``evaluations.npz``."""
+ARRAYS = {**MEASURES, "returns": "results"}
+"""The same of all measures; returns are those of the environment, whatever scale a learner sees."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Curves:
         result = RunDirectory(path).result() or {"seconds": float("nan"), "steps": 1}
         with np.load(path / "evaluations.npz") as saved:
             tasks = len(saved["task_names"])
-            there = {name: key for name, key in MEASURES.items() if key in saved}
+            there = {name: key for name, key in ARRAYS.items() if key in saved}
             by_task = {name: saved[key].reshape(len(saved[key]), tasks, -1) for name, key in there.items()}
             values = {name: episodes.mean(axis=2) for name, episodes in by_task.items()}
             return cls(saved["timesteps"], values, result["seconds"] / result["steps"])
@@ -79,3 +82,20 @@ def save(path: Path, command: str, runs: Mapping[tuple[str, int], Curves]) -> No
     lines = ",\n".join(f"  {json.dumps(run)}" for run in ordered)  # one run per line, so that a change reads as one
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f'{head},\n "runs": [\n{lines}\n ]\n}}\n')
+
+
+def over_time(by_method: Mapping[str, list[Curves]], measure: str, heading: str, form: str = ".2f") -> str:
+    """A markdown table: a measure, the mean over tasks and seeds, at some evaluations of the longest run.
+
+    :param heading: of the first column
+    :param form: of a value
+    """
+    steps = max((one.steps for runs in by_method.values() for one in runs), key=lambda steps: steps[-1])
+    shown = steps[:: -max(1, -(-len(steps) // COLUMNS))][::-1]
+    times = " | ".join(f"{step // 1000:,}k" for step in shown)
+    lines = [f"| {heading} | seeds | {times} | minutes per million steps |", "|---" * (len(shown) + 3) + "|"]
+    for method, runs in by_method.items():
+        there = [[one.values[measure][one.steps == step].mean() for one in runs if step in one.steps] for step in shown]
+        values = " | ".join(f"{np.mean(some):{form}}" if some else "" for some in there)
+        lines.append(f"| {method} | {len(runs)} | {values} | {np.mean([one.pace for one in runs]) * 1e6 / 60:.1f} |")
+    return "\n".join(lines)

@@ -6,10 +6,11 @@ million steps takes about ten minutes. Options are those of :mod:`benchmarks.pap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from benchmarks.paper import curves
 from benchmarks.paper.curves import Curves
 from benchmarks.paper.training import Study
 
@@ -22,28 +23,11 @@ STUDY = Study(
     eval_every=100_000,
     settings={"eval_episodes": 5},
 )
-COLUMNS = 10  # points in time that a table shows, at most
 
 
 def over_time(by_method: Mapping[str, list[Curves]]) -> str:
-    """A markdown table: success, the mean over routes and seeds, at some evaluations of the longest run."""
-    steps = max((one.steps for runs in by_method.values() for one in runs), key=lambda steps: steps[-1])
-    shown = steps[:: -max(1, -(-len(steps) // COLUMNS))][::-1]
-    times = " | ".join(f"{step // 1000:,}k" for step in shown)
-    lines = [
-        f"| mean success at | seeds | {times} | minutes per million steps |",
-        "|---" * (len(shown) + 3) + "|",
-    ]
-    for method, runs in by_method.items():
-        values = " | ".join(_success(runs, step) for step in shown)
-        lines.append(f"| {method} | {len(runs)} | {values} | {np.mean([one.pace for one in runs]) * 1e6 / 60:.1f} |")
-    return "\n".join(lines)
-
-
-def _success(runs: Sequence[Curves], step: int) -> str:
-    """Mean over the routes and over the runs that were evaluated then; nothing if none was."""
-    there = [one.values["success_all"][one.steps == step].mean() for one in runs if step in one.steps]
-    return f"{np.mean(there):.2f}" if there else ""
+    """A markdown table: success, the mean over routes and seeds."""
+    return curves.over_time(by_method, "success_all", "mean success at")
 
 
 def found(by_method: Mapping[str, list[Curves]]) -> str:

@@ -60,8 +60,8 @@ class Study:
         options = parser.parse_args()
         try:
             for words in options.methods:
-                name, overrides = parsed(words)
-                presets.method(name)
+                name, preset, overrides = parsed(words)
+                presets.settings(name, self.id, preset)
                 presets.check_overrides(overrides)
         except (ValueError, UsageError) as error:
             parser.error(str(error))
@@ -85,13 +85,15 @@ class Study:
         return by_method
 
     def _run(self, words: str, seed: int, steps: int, folder: Path) -> Path:
-        path, (name, overrides) = folder / f"{words}-{seed}", parsed(words)
-        spec = RunSpec(self.id, name, steps, seed, overrides=overrides, eval_every=self.eval_every, **self.settings)
-        run(spec, path)
+        path, (name, preset, overrides) = folder / f"{words}-{seed}", parsed(words)
+        run(RunSpec(self.id, name, steps, seed, preset, overrides, self.eval_every, **self.settings), path)
         return path
 
 
-def parsed(words: str) -> tuple[str, dict[str, Any]]:
-    """``"qmp,train_freq=2,policy_kwargs.net_arch=[64,64]"``: the method's name, and settings that replace its own."""
+def parsed(words: str) -> tuple[str, str, dict[str, Any]]:
+    """``"qmp,preset=paper,policy_kwargs.net_arch=[64,64]"``: the method's name, the preset, and settings that replace
+    those of the preset.
+    """
     name, *settings = re.split(r",(?=[\w.]+=)", words)
-    return name, dict(override(setting) for setting in settings)
+    overrides = dict(override(setting) for setting in settings)
+    return name, overrides.pop("preset", "fast"), overrides
