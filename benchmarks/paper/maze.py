@@ -1,7 +1,7 @@
 """The Maze of the paper's section 7: ten routes through a large maze, found with and without sharing.
 
-``python -m benchmarks.paper.maze`` trains, prints the success over time and when each route was found. A run of two
-million steps takes about ten minutes. Options are those of :mod:`benchmarks.paper.reacher`.
+``python -m benchmarks.paper.maze`` trains, prints the success over time and when each route was found. A run of six
+million steps takes 35 to 45 minutes. Options are those of :mod:`benchmarks.paper.reacher`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STUDY = Study(
     "QMP/Maze-v0",
     methods=("no-sharing", "qmp", "qmp-hold"),
     seeds=(0,),
-    steps=2_000_000,
+    steps=6_000_000,
     eval_every=100_000,
     settings={"eval_episodes": 5},
 )
