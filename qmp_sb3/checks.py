@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from qmp_sb3.behaviors import Behavior, Table
 from qmp_sb3.networks import NETWORKS, TaskModule
-from qmp_sb3.networks.choice import network_choice
+from qmp_sb3.networks.choice import without_files
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import Allocation, Draw, MultiTaskReplayBuffer
@@ -23,7 +23,7 @@ from qmp_sb3.sharing import KeepOwn
 
 _SUPPLIED_TO_REPLAY = (
     *("buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage"),
-    *("n_tasks", "n_steps", "gamma", "rng", "allocation", "columns"),
+    *("n_tasks", "n_steps", "gamma", "rng", "allocation", "drawing", "columns"),
 )
 _SUPPLIED = ("observation_space", "action_space", "lr_schedule", "n_tasks", "networks", "generator")
 
@@ -60,16 +60,15 @@ def each_of(
 
 
 def networks(value: str | dict[str, str]) -> str | dict[str, str]:
-    """``value``, the networks of a model, if its words and settings are known.
+    """``value``, the networks of a model, if its words and settings are known; what files hold is written out.
 
     :raises ValueError: naming the closest family, or the setting that means nothing
     """
     sentences = dict(value) if isinstance(value, dict) else {"both": value}
     words = {role: sentence.partition("(")[0].strip() for role, sentence in sentences.items()}
     each_of("networks", words if isinstance(value, dict) else words["both"], NETWORKS)
-    for sentence in sentences.values():
-        network_choice(sentence)
-    return value
+    written = {role: without_files(sentence) for role, sentence in sentences.items()}
+    return written if isinstance(value, dict) else written["both"]
 
 
 def refuse_unsupported(policy: Any, use_sde: bool, replay_buffer_class: type[ReplayBuffer] | None) -> None:
@@ -166,8 +165,13 @@ def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int,
         raise ValueError(f"the replay buffer lacks the columns {', '.join(missing)}, which the model needs")
 
 
-def fitting_draw(replay: Allocation, draw: Draw, sharing: KeepOwn) -> None:
+def fitting_draw(replay: Allocation, draw: Draw, sharing: KeepOwn, task_weights: str) -> None:
     """What divides by priorities needs some, and what compares with a batch needs one that stands for all data."""
+    if getattr(replay, "importance", "task") == "global" and task_weights != "mean":
+        raise ValueError(
+            f"replay={replay!r} weighs the tasks of a batch against each other, where every row counts alike; with "
+            f"task_weights={task_weights!r} a task counts by itself: use task_weights='mean' or importance='task'"
+        )
     if replay.needs_priorities and not draw.prioritized:
         raise ValueError(f"replay={replay!r} divides by priorities, which draw={draw!r} does not keep; use draw='per'")
     if draw.prioritized and sharing.takes_others:

@@ -186,8 +186,8 @@ class MultiTaskSAC(TemperedAlgorithm):
         self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
         self.matmul_precision = checks.precision(matmul_precision)
         self.networks = checks.networks(networks)
-        self._set_parts(replay, draw, sharing, regularizer, hooks)
         self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
+        self._set_parts(replay, draw, sharing, regularizer, hooks)
         self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
         self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
         if _init_setup_model:
@@ -202,7 +202,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         self.regularizer: Regularizer | None = part("regularizer", regularizer, REGULARIZERS)
         one = isinstance(hooks, (str, Hook))
         self.hooks: list[Hook] = [part("hooks", hook, HOOKS) for hook in ([hooks] if one else hooks)]
-        checks.fitting_draw(self.replay, self.draw, self.sharing)
+        checks.fitting_draw(self.replay, self.draw, self.sharing, self.task_weights)
 
     def _setup_model(self) -> None:
         # load(sharing=...) puts a sentence in a part's place
@@ -259,6 +259,7 @@ class MultiTaskSAC(TemperedAlgorithm):
         super()._use_replay_buffer(replay_buffer)
         replay_buffer.allocation = self.replay
         replay_buffer.draw_by(self.draw)
+        replay_buffer.rows_count_alike = self.task_weights == "mean"
 
     # ---- learning ----
 

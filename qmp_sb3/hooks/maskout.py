@@ -22,7 +22,8 @@ RESETS = ("interpolate", "copy", "none")
 class Maskout(Hook):
     """A task whose critic loss is above a limit does not count in that gradient step, for the critics and the actor;
     then its task vector becomes a random combination of those of the tasks below the limit, with shares beta >= 0 that
-    sum to one (Sun et al., 2022, PaCo, section 3.3). Where no task is below, all vectors begin anew.
+    sum to one (Sun et al., 2022, PaCo, section 3.3), in the target critics too. Where no task is below, all vectors
+    begin anew. A loss that is not finite spoils all tasks nevertheless: 0 times infinity is no number.
 
     Networks without task vectors are only masked.
 
@@ -57,6 +58,11 @@ class Maskout(Hook):
             shares, begun = to_device(draws, losses.device), to_device(fresh, losses.device)
             kept = reset_vectors(part.vectors.data, exploded, shares, begun, copy=self.reset == "copy")
             part.vectors.data.copy_(kept)
+            # In the targets too: else what they say of next states stays exploded, and the task masked.
+            for name, of_critic in model.critic.network.common.items():
+                copy = model.critic_target.network.common[name]
+                if of_critic is part and isinstance(copy, TaskVectors):
+                    copy.vectors.data.copy_(th.where(exploded[:, None], kept, copy.vectors.data))
 
     def after_updates(self, model: MultiTaskSAC) -> None:
         """Nothing: all is done in the gradient steps."""

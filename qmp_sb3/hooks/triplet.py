@@ -57,6 +57,8 @@ class Triplet(Hook):
             features = unique(batch.observations)
             loss = triplet_loss(features, features[own, positive], features[other, negative], self.margin, weights)
             unique.flat.backward(loss)
+            if model.max_grad_norm is not None:
+                unique.flat.clip_(model.max_grad_norm)
             unique.step()
 
     def after_updates(self, model: MultiTaskSAC) -> None:

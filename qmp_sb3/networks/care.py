@@ -83,27 +83,38 @@ def _joined(encodings: th.Tensor, context: th.Tensor) -> th.Tensor:
     return th.cat([encodings, context[:, None].expand(-1, encodings.shape[1], -1)], dim=-1)
 
 
+def embedding_rows(given: int | str | Sequence[Sequence[float]]) -> Any:
+    """The rows of an ``.npy`` or ``.json`` file, given by its path; anything else as it is.
+
+    :raises ValueError: if there is no such file, or it does not hold finite numbers
+    """
+    if not isinstance(given, str):
+        return given
+    path = Path(given)
+    if path.suffix not in (".npy", ".json") or not path.is_file():
+        raise ValueError(f"care(embedding={given!r}): there is no such file; it is an .npy or a .json with the rows")
+    return _numbers(np.load(path) if path.suffix == ".npy" else json.loads(path.read_text(encoding="utf-8"))).tolist()
+
+
+def _numbers(rows: Any) -> np.ndarray:
+    try:
+        table = np.asarray(rows, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError("care(embedding=...): it is one row of numbers for each task, all of one length") from error
+    if not np.isfinite(table).all():
+        raise ValueError("care(embedding=...): the table holds numbers that are not finite")
+    return table
+
+
 def embedding_table(given: str | Sequence[Sequence[float]], n_tasks: int) -> np.ndarray:
     """A table of what is known of the tasks, ``(tasks, size)``, in their order.
 
-    :param given: the rows, or the path of an ``.npy`` or ``.json`` file that holds them
-    :raises ValueError: if there is no such file, or not one row of finite numbers for each task
+    :param given: the rows, or the path of a file that holds them (:func:`embedding_rows`)
+    :raises ValueError: if there are none, or not one row of finite numbers for each task
     """
-    if isinstance(given, str):
-        path = Path(given)
-        if path.suffix not in (".npy", ".json") or not path.is_file():
-            raise ValueError(
-                f"care(embedding={given!r}): there is no such file; it is an .npy or a .json with the rows"
-            )
-        given = np.load(path) if path.suffix == ".npy" else json.loads(path.read_text(encoding="utf-8"))
-    try:
-        table = np.asarray(given, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError("care(embedding=...): it is one row of numbers for each task, all of one length") from error
+    table = _numbers(embedding_rows(given))
     if table.ndim != 2 or len(table) != n_tasks or table.shape[1] < 1:
         raise ValueError(f"care(embedding=...): the table has shape {table.shape}; {n_tasks} tasks need {n_tasks} rows")
-    if not np.isfinite(table).all():
-        raise ValueError("care(embedding=...): the table holds numbers that are not finite")
     return table
 
 
@@ -157,6 +168,10 @@ class CARE(TaskModule):
                 raise ValueError(f"care({name}={value!r}): a size is a whole number, at least 1")
         if not isinstance(settings["encoders"], int):
             raise ValueError(f"care(encoders={settings['encoders']!r}): their number is a whole number, at least 1")
+
+    @classmethod
+    def read(cls, **settings: Any) -> dict[str, Any]:
+        return settings | {"embedding": embedding_rows(settings["embedding"])}
 
     @classmethod
     def in_common(

@@ -81,6 +81,15 @@ def network_choice(sentence: str) -> NetworkChoice:
     return choice
 
 
+def without_files(sentence: str) -> str:
+    """The same choice with what it names a file for written out, so that a saved model needs no file."""
+    choice = network_choice(sentence)
+    read = choice.family.read(**choice.settings)
+    if read == choice.settings:
+        return sentence
+    return f"{sentence.partition('(')[0].strip()}({', '.join(f'{name}={value!r}' for name, value in read.items())})"
+
+
 def parts_in_common(
     families: Mapping[str, str], n_state: int, n_tasks: int, **settings: Any
 ) -> dict[str, dict[str, CommonPart]]:

@@ -55,6 +55,14 @@ class TaskModule(nn.Module, ABC):
         """
 
     @classmethod
+    def read(cls, **settings: Any) -> dict[str, Any]:
+        """The settings with what a file holds in place of its path.
+
+        :raises ValueError: if there is no such file
+        """
+        return settings
+
+    @classmethod
     def in_common(cls, n_state: int, n_tasks: int, **settings: Any) -> dict[str, CommonPart]:
         """What actor and critics have in common, by name (:class:`~qmp_sb3.networks.common.CommonPart`); each of them
         is given it as ``common``. Without it, a network makes its own.

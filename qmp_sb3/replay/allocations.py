@@ -106,7 +106,7 @@ class Mass(_Total):
     :param k_min: fewest rows of a task; None for a quarter of the equal share, K / 4N
     :param k_max: most rows of a task; None for half of the batch, K / 2
     :param importance: ``"task"``: importance weights correct the choice within each task, since more rows of a task are
-        the method's purpose; ``"global"``: that among the tasks too
+        the method's purpose; ``"global"``: that among the tasks too, for ``task_weights="mean"``
     """
 
     together = True

@@ -140,6 +140,9 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.draw_by(self.drawing)
         self._index = self._new_index()
 
+    #: whether a task counts by its rows in the batch, so that importance weights can correct the choice of tasks too
+    rows_count_alike = True
+
     def draw_by(self, drawing: Draw) -> None:
         """Draw like this from now on; transitions keep the priorities that they have.
 
@@ -276,7 +279,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         rows = priorities.draw(counts, self.rng)
         index = rows * self.n_tasks + np.arange(self.n_tasks)[:, None]
         batch = self._weigh(self.gather(index, env), counts)
-        shares = self.allocation.shares(counts, masses)
+        shares = self.allocation.shares(counts, masses) if self.rows_count_alike else None
         importance = priorities.importance(rows, counts, shares)
         batch.index = np.where(np.arange(rows.shape[1]) < counts[:, None], index, -1)
         batch.importance = to_device(importance.astype(np.float32), self.device)

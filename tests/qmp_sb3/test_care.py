@@ -83,6 +83,23 @@ def test_a_given_table_is_used_and_stays(kind, tmp_path):
     th.testing.assert_close(encoder(loaded).embedding, encoder(model).embedding)
 
 
+def test_a_saved_model_needs_no_file_of_its_table(tmp_path):
+    file = tmp_path / "known.json"
+    file.write_text(json.dumps(ROWS.tolist()))
+    model = make(networks=f"care(embedding={str(file)!r})")
+    model.save(tmp_path / "expert")
+    pupil = make(behavior=f"also(argmax(q), [load({str(tmp_path / 'expert')!r})])")
+    pupil.save(tmp_path / "pupil")
+    expected, states = encoder(model).embedding, th.randn(4, 3)
+    file.unlink()
+    loaded = QMP.load(tmp_path / "expert", env=drifts(), device="cpu")
+    th.testing.assert_close(encoder(loaded).embedding, expected)
+    [group] = pupil.behavior.fixed_policies()
+    (tmp_path / "expert.zip").unlink()
+    [again] = QMP.load(tmp_path / "pupil", env=drifts(), device="cpu").behavior.fixed_policies()
+    assert th.equal(again.mean_actions(states), group.mean_actions(states))
+
+
 def test_a_learned_table_learns():
     model = make(networks="care(embedding=6)")
     before = encoder(model).embedding.detach().clone()

@@ -169,8 +169,9 @@ def test_the_values_of_ctpgs_code(id, method):
     assert values.get("replay", "own") in ("own", "equal"), "128 of each task"
     if "mtsac" in method or "parameters" in method:
         assert values["task_weights"] == "alpha"
+    guide = f"guide(net_arch={[400] * (5 if 'MT' in id else 2)})"
     assert values.get("behavior", "self") == (
-        "guide" if "ctpg" in method else "argmax(q)" if "qmp" in method else "self"
+        guide if "ctpg" in method else "argmax(q)" if "qmp" in method else "self"
     )
 
 

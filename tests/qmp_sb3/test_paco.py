@@ -118,6 +118,23 @@ def test_a_reset_vector_is_a_convex_combination_of_the_others(copy):
         assert (shares[:, ~exploded] > 0).all() and not th.equal(shares[0], shares[1])
 
 
+def test_a_task_that_exploded_begins_anew_once():
+    """In the targets too: what they say of the next states is sound again."""
+    model = make(networks="paco(sets=4)", hooks=["maskout(3000)"], task_weights="taskmean")
+    part, target = model.critic.network.common["tasks"], model.critic_target.network.common["tasks"]
+    with th.no_grad():
+        for one in (part, target):
+            one.vectors[1] *= 1e3
+    resets = []
+    for seed in range(4):
+        before = part.vectors.detach().clone()
+        model.update(make_batch(seed), make_noise(seed))
+        resets.append(bool((part.vectors[1] - before[1]).abs().max() > 0.01))
+        if seed == 0:
+            assert th.equal(target.vectors[1], part.vectors[1]) and not th.equal(target.vectors[0], part.vectors[0])
+    assert resets == [True, False, False, False]
+
+
 def test_without_explosion_nothing_is_reset_and_without_survivors_all_begin_anew():
     table, draws, fresh = th.eye(3), th.full((3, 3), 0.5), th.full((3, 3), -1.0)
     assert th.equal(reset_vectors(table, th.zeros(3, dtype=th.bool), draws, fresh), table)

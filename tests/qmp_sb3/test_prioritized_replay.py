@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import Logger
 
 from qmp_sb3 import MultiTaskSAC, presets
 from qmp_sb3.native import unavailable
+from qmp_sb3.objectives import TASK_WEIGHTS
 from qmp_sb3.replay import ALLOCATIONS, DRAWS, MultiTaskReplayBuffer
 from qmp_sb3.replay.allocations import Mass
 from qmp_sb3.replay.draws import Prioritized
@@ -659,3 +660,36 @@ def test_a_method_learns(method):
     assert np.mean(returns[-15:]) > 0.6 * np.mean(returns[:15]), "they are negative"
     leaves = model.replay_buffer.priorities.trees.leaves()
     assert len(np.unique(leaves[leaves > 0])) > 300
+
+
+@pytest.mark.parametrize("task_weights", ["mean", "taskmean", "sum"])
+@pytest.mark.parametrize("replay", ["pool", "mass"])
+def test_fully_corrected_weights_favour_no_task(replay, task_weights):
+    """Where every row counts alike they correct the choice of tasks, too; where each task counts by itself, only the
+    choice within it: a task that is drawn nine times as often counts as the others do.
+    """
+    model = make(replay=replay, draw="per(1, 1)", task_weights=task_weights, batch_size=16)
+    model.learn(120)
+    model.draw.anneal(0.0)
+    buffer, tasks = model.replay_buffer, model.n_tasks
+    buffer.priorities.masses(True)
+    rows = np.arange(buffer.sizes[0])
+    for task in range(tasks):
+        buffer.priorities.trees.update(np.full(len(rows), task), rows, np.full(len(rows), 9.0 if task == 0 else 1.0))
+    shares = np.zeros(tasks)
+    for _ in range(400):
+        batch = buffer.sample(16)
+        count_for = TASK_WEIGHTS[task_weights](batch.task_counts(), model.temperature).numpy()
+        weights = batch.corrected_weights
+        shares += count_for * (weights.sum(dim=1).numpy() if weights is not None else 1.0)
+    expected = [1 / tasks] * tasks
+    if replay == "mass" and task_weights == "mean":  # more rows of a task are the method's purpose
+        assert shares[0] > 1.5 * shares[1]
+    else:
+        np.testing.assert_allclose(shares / shares.sum(), expected, atol=0.04)
+
+
+def test_weights_among_tasks_need_rows_that_count_alike():
+    make(replay="mass(importance='global')", draw="per", task_weights="mean")
+    with pytest.raises(ValueError, match="task_weights='sum' a task counts by itself: use task_weights='mean'"):
+        make(replay="mass(importance='global')", draw="per")

@@ -173,3 +173,15 @@ def test_one_task_has_nothing_to_tell_apart():
 def test_the_hook_needs_unique_features():
     with pytest.raises(ValueError, match="networks='paco' has none, use 'shared_unique'"):
         make(networks="paco", hooks=["triplet"])
+
+
+def test_the_gradient_of_the_triplet_loss_is_clipped_too():
+    kwargs = {"net_arch": [8], "optimizer_class": th.optim.SGD}
+    steps = []
+    for norm in (None, 1e-2):
+        model = make(networks="shared_unique", hooks=["triplet"], max_grad_norm=norm, policy_kwargs=kwargs)
+        [unique] = model.policy.common.of_type(UniqueFeatures)
+        before = unique.flat.flat.detach().clone()
+        model.update(make_batch(), make_noise())
+        steps.append((unique.flat.flat.detach() - before).norm().item() / model.lr_schedule(1.0))
+    assert steps[0] > 0.05 and steps[1] == pytest.approx(1e-2, rel=0.05)
