@@ -129,8 +129,8 @@ def test_equal_values_share_a_row() -> None:
     assert rows[1][3] == "Maze: fast, official, paper"
     all_others = ("`pcgrad`", "all others", "", "every task set", "those of [`parameters`](parameters.md)")
     assert method_pages.parameters("pcgrad")[-1] == all_others
-    everything = ("`ctpg`", "all", "", "every task set", "those of [`no-sharing`](no-sharing.md)")
-    assert method_pages.parameters("ctpg")[1:] == [everything]
+    everything = ("`decaf`", "all", "", "every task set", "those of [`no-sharing`](no-sharing.md)")
+    assert method_pages.parameters("decaf")[1:] == [everything]
 
 
 @pytest.mark.parametrize(
