@@ -167,7 +167,7 @@ def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int,
 
 def fitting_draw(replay: Allocation, draw: Draw, sharing: KeepOwn, task_weights: str) -> None:
     """What divides by priorities needs some, and what compares with a batch needs one that stands for all data."""
-    if getattr(replay, "importance", "task") == "global" and task_weights != "mean":
+    if replay.weighs_tasks and task_weights != "mean":
         raise ValueError(
             f"replay={replay!r} weighs the tasks of a batch against each other, where every row counts alike; with "
             f"task_weights={task_weights!r} a task counts by itself: use task_weights='mean' or importance='task'"

@@ -17,6 +17,8 @@ class Allocation(ABC):
     together: ClassVar[bool] = False
     #: whether it divides by priorities, so that transitions must have some
     needs_priorities: ClassVar[bool] = False
+    #: whether its importance weights are about the tasks too, which needs rows that count alike whatever their task
+    weighs_tasks: bool = False
 
     def bind(self, batch_size: int, n_tasks: int) -> None:
         """Check that a batch can be divided like this; called when the model is built.
@@ -128,6 +130,7 @@ class Mass(_Total):
         if importance not in ("task", "global"):
             raise ValueError(f"mass(importance={importance!r}) is unknown; known: 'task', 'global'")
         self.k_min, self.k_max, self.importance = k_min, k_max, importance
+        self.weighs_tasks = importance == "global"
 
     def __repr__(self) -> str:
         given = [] if self.total is None else [str(self.total)]
@@ -156,7 +159,7 @@ class Mass(_Total):
         return counts
 
     def shares(self, counts: np.ndarray, masses: np.ndarray) -> np.ndarray | None:
-        return counts / counts.sum() if self.importance == "global" else None
+        return counts / counts.sum() if self.weighs_tasks else None
 
 
 #: word -> class

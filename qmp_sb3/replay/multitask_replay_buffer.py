@@ -56,6 +56,9 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     :raises ValueError: if the rows do not fit there, with the largest size that does
     """
 
+    #: whether a task counts by its rows in a batch, so that importance weights can correct the choice of tasks too
+    rows_count_alike: bool = True
+
     def __init__(
         self,
         buffer_size: int,
@@ -139,9 +142,6 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.priorities: Priorities | None = None
         self.draw_by(self.drawing)
         self._index = self._new_index()
-
-    #: whether a task counts by its rows in the batch, so that importance weights can correct the choice of tasks too
-    rows_count_alike = True
 
     def draw_by(self, drawing: Draw) -> None:
         """Draw like this from now on; transitions keep the priorities that they have.
