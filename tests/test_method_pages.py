@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qmp_sb3 import presets
-from qmp_sb3.cli import parse
+from qmp_sb3.cli.main import parse
 from qmp_sb3.experiments import method_pages
 from tests.test_docs import ALL
 

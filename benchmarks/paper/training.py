@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.paper import curves
 from benchmarks.paper.curves import Curves
 from qmp_sb3 import presets
-from qmp_sb3.cli import UsageError, override
+from qmp_sb3.cli.words import UsageError, override
 from qmp_sb3.experiments.run import run
 from qmp_sb3.experiments.run_spec import RunSpec
 

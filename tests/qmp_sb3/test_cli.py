@@ -18,7 +18,9 @@ from rich.console import Console
 
 import qmp_envs
 from qmp_sb3 import presets
-from qmp_sb3.cli import UsageError, main, override, parse
+from qmp_sb3.cli import UsageError, main
+from qmp_sb3.cli.main import parse
+from qmp_sb3.cli.words import override
 from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run, video
 from qmp_sb3.experiments.live import LiveTable, PlainLines
 from qmp_sb3.experiments.run import extend

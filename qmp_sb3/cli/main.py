@@ -1,0 +1,79 @@
+"""``qmp``: find the command and run it. A wrong argument is one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+from qmp_sb3.cli import eval_, list_, train, watch
+from qmp_sb3.cli.words import STOPPED, UsageError, closest, override
+
+
+class Command(Protocol):
+    """A file of a command. It imports inside its functions: PyTorch takes seconds, ``qmp --help`` should not."""
+
+    def add(self, commands: argparse._SubParsersAction) -> None:
+        """Add the command's grammar."""
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Do what the options say; the exit code."""
+
+
+COMMANDS: dict[str, Command] = {"list": list_, "train": train, "eval": eval_, "watch": watch}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog.partition(' ')[2]}: {message}".removeprefix(": "))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 2 for a usage error, 130 for a stopped run."""
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        return COMMANDS[options.command].run(options)
+    except UsageError as error:
+        print(f"qmp {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def parser() -> Parser:
+    """The grammar of all commands."""
+    top = Parser(prog="qmp", description="Multi-task reinforcement learning with shared behaviors.")
+    commands = top.add_subparsers(dest="command", metavar=" | ".join(COMMANDS))
+    for command in COMMANDS.values():
+        command.add(commands)
+    return top
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command; ``overrides`` holds the ``key=value`` pairs, wherever they stand."""
+    top = parser()
+    commands = _subparsers(top)
+    words = [word for word in arguments[:1] if not word.startswith("-")]
+    if words and words[0] not in commands:
+        raise UsageError(f"has no command {words[0]!r}; {closest(words[0], commands)}")
+    options, rest = top.parse_known_args(arguments)
+    if options.command is None:
+        top.print_help()
+        raise SystemExit(2)
+    allowed = [text for action in commands[options.command]._actions for text in action.option_strings]
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        option = unknown[0].partition("=")[0]
+        raise UsageError(f"{options.command}: unknown option {option}; {closest(option, allowed)}")
+    if rest and "overrides" not in options:
+        raise UsageError(f"{options.command}: unexpected argument {rest[0]!r}")
+    options.overrides = dict(override(word) for word in rest)
+    return options
+
+
+def _subparsers(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    [action] = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(action.choices)

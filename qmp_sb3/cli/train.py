@@ -1,0 +1,119 @@
+"""``qmp train``: begin a run, or go on with one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from qmp_sb3.cli.words import STOPPED, UsageError, closest, count, say, stop_on_signals, usage_errors, whole
+
+EVALUATIONS = 12
+"""Evaluations in a run, unless --eval-every says otherwise."""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """The command's grammar."""
+    command = commands.add_parser(
+        "train",
+        help="train a method on a task set",
+        usage="qmp train --env ID --method NAME [options] [key=value ...]\n"
+        "       qmp train --resume RUN_DIR [--steps N]",
+        epilog="key=value replaces a hyper-parameter: a keyword of the algorithm such as learning_rate=1e-3, "
+        "policy_kwargs.net_arch=[256,256], env_kwargs.envs_per_task=4 or another option of the task set.",
+        allow_abbrev=False,
+    )
+    command.add_argument("--env", metavar="ID", help="task set, e.g. QMP/MultistageReacher-v0")
+    command.add_argument("--method", metavar="NAME", help="method, e.g. qmp")
+    command.add_argument("--steps", type=count, metavar="N", help="environment steps, all tasks together, e.g. 3e5")
+    command.add_argument("--seed", type=whole, metavar="S", help="default 0")
+    command.add_argument(
+        "--preset", metavar="NAME", help="hyper-parameters: fast (default), official, paper, ctpg-paper"
+    )
+    command.add_argument("--out", metavar="DIR", help="run directory (default: a name of its own in runs/)")
+    command.add_argument(
+        "--eval-every", type=count, metavar="N", help="steps between evaluations (default: 12 of them)"
+    )
+    command.add_argument("--eval-episodes", type=count, metavar="N", help="of each task and evaluation (default 10)")
+    command.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints (default 1e5)")
+    command.add_argument("--resume", metavar="RUN_DIR", help="go on with a stopped run")
+    command.set_defaults(overrides={})  # it takes key=value
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the command's ``options`` say; the exit code."""
+    from qmp_sb3.experiments import live
+    from qmp_sb3.experiments.run import prepare, train
+    from qmp_sb3.experiments.summary import summary_table
+
+    with usage_errors("train"):
+        spec, path = _resumed(options) if options.resume is not None else _new(options)
+        prepared = prepare(spec, path)
+    console = Console()
+    if prepared.model is not None:
+        say(console, f"Using {prepared.model.replay_buffer}")
+    display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
+    with stop_on_signals() as should_stop:
+        status = train(prepared, display, should_stop)
+    steps = f"{status.steps:,}"
+    if not status.finished:
+        say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {path}")
+        return STOPPED
+    say(console, f"{spec.method} on {spec.env} after {steps} steps")
+    console.print(summary_table(status.summary))
+    say(console, f"Finished {steps} steps in {live.clock(status.seconds)}; see it with: qmp watch {path}")
+    return 0
+
+
+def _new(options: argparse.Namespace) -> tuple[Any, Path]:
+    """Spec and folder of a new run."""
+    import qmp_envs
+    from qmp_sb3 import presets
+    from qmp_sb3.experiments.provenance import versions
+    from qmp_sb3.experiments.run_directory import RunDirectory
+    from qmp_sb3.experiments.run_spec import RunSpec
+
+    for name, known in (("env", qmp_envs.ids()), ("method", tuple(presets.methods()))):
+        value = getattr(options, name)
+        if value is None:
+            raise UsageError(f"train: --{name} is missing; one of {', '.join(known)}")
+        if name == "env" and value not in known:
+            raise UsageError(f"train: unknown {name} {value!r}; {closest(value, known)}")
+    try:
+        presets.method(options.method)
+    except ValueError as error:
+        raise UsageError(f"train: {error}") from error
+    steps = options.steps or presets.default_steps(options.env)
+    choices = {
+        "seed": options.seed,
+        "preset": options.preset,
+        "eval_every": options.eval_every or max(1, steps // EVALUATIONS),
+        "eval_episodes": options.eval_episodes,
+        "checkpoint_every": options.checkpoint_every,
+    }
+    given = {key: value for key, value in choices.items() if value is not None}
+    spec = RunSpec(options.env, options.method, steps, overrides=options.overrides, **given)
+    path = Path(options.out or Path("runs") / spec.directory_name(versions()))
+    if RunDirectory(path).is_run:
+        raise UsageError(f"train: {path} holds a run; go on with qmp train --resume {path} or choose another --out")
+    return spec, path
+
+
+def _resumed(options: argparse.Namespace) -> tuple[Any, Path]:
+    """Spec and folder of a run that goes on."""
+    from qmp_sb3.experiments.run import extend
+    from qmp_sb3.experiments.run_directory import RunDirectory
+    from qmp_sb3.experiments.run_spec import RunSpec
+
+    fixed = ("env", "method", "seed", "preset", "out", "eval_every", "eval_episodes", "checkpoint_every")
+    keeps = "cannot be given with --resume: the run keeps its own; only --steps can grow"
+    for name in fixed:
+        if getattr(options, name) is not None:
+            raise UsageError(f"train: --{name.replace('_', '-')} {keeps}")
+    for key in options.overrides:
+        raise UsageError(f"train: {key}= {keeps}")
+    path = Path(options.resume)
+    spec = RunSpec.from_dict(RunDirectory(path).config()["run"])
+    return (spec if options.steps is None else extend(path, options.steps)), path

@@ -1,0 +1,39 @@
+"""``qmp watch``: film a run's newest model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from qmp_sb3.cli.words import UsageError, count, say, usage_errors, whole
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """The command's grammar."""
+    command = commands.add_parser("watch", help="film a trained run", allow_abbrev=False)
+    command.add_argument("run", metavar="RUN_DIR")
+    command.add_argument("--task", metavar="NAME", help="name or number of one task (default: all, side by side)")
+    command.add_argument("--out", metavar="FILE", help="an .mp4 or .gif file (default: RUN_DIR/watch.mp4)")
+    command.add_argument("--size", type=count, default=320, metavar="PIXELS", help="of each task (default 320)")
+    command.add_argument("--seed", type=whole, default=0, metavar="S", help="default 0")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the command's ``options`` say; the exit code."""
+    from qmp_envs.opengl import NoRendering
+    from qmp_sb3.experiments.trained import TrainedRun
+    from qmp_sb3.experiments.video import check_format
+
+    with usage_errors("watch"):
+        out = Path(options.out or Path(options.run) / "watch.mp4")
+        check_format(out)
+        trained = TrainedRun.open(options.run)
+        tasks = trained.tasks(options.task)
+    try:
+        frames = trained.film(tasks, out, options.seed, options.size)
+    except NoRendering as error:
+        raise UsageError(f"watch: {error}") from error
+    say(Console(), f"{out}: {frames} frames of {', '.join(trained.task_names[task] for task in tasks)}")
+    return 0

@@ -1,0 +1,98 @@
+"""What the commands have in common: numbers and settings as words, errors of one line, signals."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+STOPPED = 130
+"""Exit code of a run that was stopped by a signal, as shells have it."""
+
+
+class UsageError(Exception):
+    """Something that the user can put right; the message is one line."""
+
+
+def override(word: str) -> tuple[str, Any]:
+    """``key=value``, the value read as a YAML scalar or list."""
+    key, sign, text = word.partition("=")
+    if not sign or not key:
+        raise UsageError(f"train: expected key=value, got {word!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"train: cannot read {word!r}; a value is a number, a word, true or [1, 2]") from None
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-3 as a word, since it has no point.
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    return key, value
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1; ``3e5`` and ``300_000`` are such numbers."""
+    number = whole(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is too small; it must be at least 1")
+    return number
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if number < 0 or number != int(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(number)
+
+
+@contextmanager
+def usage_errors(command: str) -> Iterator[None]:
+    """Turn what the libraries say about a wrong value (SB3 by assertions) into the command's one line."""
+    try:
+        yield
+    except (ValueError, TypeError, AssertionError, OSError) as error:
+        message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"{command}: {' '.join(message.split())}") from error
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Inside, a first SIGINT or SIGTERM only makes the given function return True; a second acts as ever."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is, without markup, colors or line breaks of the console's own."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def closest(given: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?``, without importing what knows the same for models."""
+    match = difflib.get_close_matches(given, list(known), n=1)
+    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
