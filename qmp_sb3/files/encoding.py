@@ -1,7 +1,7 @@
 """Values as JSON and named arrays.
 
-``None``, truth values, texts, finite floats, integers that every reader of JSON knows, lists, and dictionaries whose keys
-are texts stand in the JSON as they are. Anything else is ``{"~": kind, ...}``, as :data:`ENCODERS` has it.
+``None``, truth values, texts, finite floats, integers that every reader of JSON knows, lists, and dictionaries of
+texts stand in the JSON as they are. Anything else is ``{"~": kind, ...}``, as :data:`ENCODERS` has it.
 """
 
 from __future__ import annotations
