@@ -40,6 +40,7 @@ logging
 results
 performance
 benchmarks
+files
 compatibility
 known-upstream-issues
 ../CONTRIBUTING
