@@ -98,7 +98,10 @@ class SumTrees:
         return {"rows": self.rows, "tasks": self.tasks, "leaves": self.leaves()[:, : self._used].copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        tasks, used = state["leaves"].shape
+        if tasks != state["tasks"] or used > state["rows"]:
+            raise ValueError(f"there are priorities of {tasks} tasks, {used} rows each")
         SumTrees.__init__(self, state["rows"], state["tasks"])
-        self._used = state["leaves"].shape[1]
+        self._used = used
         self.leaves()[:, : self._used] = state["leaves"]
         self._build()
