@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -164,6 +164,12 @@ class PointPhysics:
         qpos = np.minimum(np.maximum(self.state.qpos + control, low), high)
         self.state = State(qpos=qpos, qvel=self.state.qvel, failed=self.state.failed)
         return self.state
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        return [{"qpos": qpos.copy()} for qpos in self.state.qpos]
+
+    def restore(self, slots: Sequence[Mapping[str, Any]]) -> None:
+        self.state.qpos[:] = [saved["qpos"] for saved in slots]
 
     def close(self) -> None:
         """Nothing runs beside the caller."""
