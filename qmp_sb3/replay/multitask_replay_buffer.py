@@ -137,6 +137,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         """Forget all transitions."""
         self.positions = np.zeros(self.n_tasks, dtype=np.int64)  # next row to write, per task
         self.sizes = np.zeros(self.n_tasks, dtype=np.int64)  # rows filled, per task
+        self.written = np.zeros(self.n_tasks, dtype=np.int64)  # rows ever written, per task
         self._sums = self._new_sums()
         self._staged: Mapping[str, np.ndarray] = {}
         self.priorities: Priorities | None = None
@@ -244,6 +245,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             self.priorities.add(added)
         self.positions = (self.positions + added) % self.buffer_size
         self.sizes = np.minimum(self.sizes + added, self.buffer_size)
+        self.written = self.written + added
 
     def _write_finished(self, sums: Iterable[Finished]) -> None:
         for rows, tasks in sums:
@@ -374,7 +376,10 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         used = state.pop("_used")
-        self.__dict__.update({"drawing": Uniform(), "priorities": None} | state)  # older files have neither
+        full = state["sizes"] == state["buffer_size"]
+        written = state["positions"] + full * state["buffer_size"]
+        # older files have none of these
+        self.__dict__.update({"drawing": Uniform(), "priorities": None, "written": written} | state)
         self.device = get_device(self.device)  # the CPU where there is no GPU
         self._keep_in(self._make_table())
         self._table.fill(used)
