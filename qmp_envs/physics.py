@@ -252,8 +252,7 @@ class _Moment:
         self._flat = np.zeros(sum(sizes))
         blocks = np.split(self._flat, np.cumsum(sizes)[:-1])
         arrays = {
-            name: block.reshape(slots, *shape)
-            for (name, shape), block in zip(shapes.items(), blocks, strict=True)
+            name: block.reshape(slots, *shape) for (name, shape), block in zip(shapes.items(), blocks, strict=True)
         }
         self.state = State(**arrays, failed=np.zeros(slots, bool))
 

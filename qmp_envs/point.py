@@ -89,8 +89,7 @@ class Point2D(TaskSet):
     ) -> None:
         if reward not in REWARDS:
             raise ValueError(
-                f"Unknown reward {reward!r}; did you mean {closest(reward, REWARDS)!r}? "
-                f"Rewards: {', '.join(REWARDS)}."
+                f"Unknown reward {reward!r}; did you mean {closest(reward, REWARDS)!r}? Rewards: {', '.join(REWARDS)}."
             )
         low, high = map(float, box)
         if not (low <= START.min() and high >= GOAL.max()):

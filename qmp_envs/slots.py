@@ -21,9 +21,7 @@ class Slots:
     for drawing tasks. So one slot can be reproduced alone, and drawing tasks does not shift the noise.
     """
 
-    def __init__(
-        self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False, workers: int = 1
-    ) -> None:
+    def __init__(self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False, workers: int = 1) -> None:
         self.task_set = task_set
         self.task_ids = np.array(task_ids, np.int64)
         self.physics = task_set.make_physics(self.task_ids, workers)
@@ -128,9 +126,7 @@ class Slots:
         """Actions as float64, inside the action space."""
         actions = np.asarray(actions)
         if actions.shape != self._shape:
-            raise ValueError(
-                f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}."
-            )
+            raise ValueError(f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}.")
         actions = np.minimum(np.maximum(actions, self._low), self._high)  # float64, as the limits are
         if math.isnan(np.vdot(actions, actions)):
             rows = np.flatnonzero(np.isnan(actions).any(axis=1))

@@ -107,9 +107,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._observations[slots] = observations
         return self._observations.copy(), self._reset_infos(slots)
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._elapsed is None:
             raise ResetNeeded("Call reset() before step().")
         observations, outcome = self._slots.step(actions)
@@ -205,15 +203,16 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where a :meth:`snapshot` was taken, here or in another environment made like this one: the same actions
-        then lead to the same observations, rewards, infos and next episodes, bit for bit.
+        """Go on where a :meth:`snapshot` was taken, here or in another environment made like this one.
+
+        The same actions then lead to the same observations, rewards, infos and next episodes, bit for bit.
 
         :raises ValueError: if the snapshot is of another task set or of other slots
         """
         if not np.array_equal(snapshot["task_ids"], self.task_ids):
             raise ValueError(
-                f"The snapshot is of slots with the tasks {np.asarray(snapshot['task_ids']).tolist()}; this environment "
-                f"has {self.task_ids.tolist()}."
+                f"The snapshot is of slots with the tasks {np.asarray(snapshot['task_ids']).tolist()}; "
+                f"this environment has {self.task_ids.tolist()}."
             )
         self._slots.restore(snapshot)
         self._elapsed = None if snapshot["elapsed"] is None else np.array(snapshot["elapsed"], np.int64)

@@ -190,7 +190,7 @@ class MultiTaskEvalCallback(EventCallback):
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on after the evaluations of a :meth:`snapshot`, whatever ``evaluations.npz`` holds; it is written again."""
+        """Go on after the evaluations of a :meth:`snapshot`; ``evaluations.npz`` is written again."""
         self._timesteps = list(snapshot["timesteps"])
         self._columns = {key: list(rows) for key, rows in snapshot["columns"].items()}
         self.best, self.best_mean_reward = snapshot["best"], snapshot["best_mean_reward"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def training_state(model: MultiTaskSAC) -> dict[str, Any]:
-    """Between two rollouts: everything that ``model.save`` leaves out, but the environments and the replay buffers' rows.
+    """Between two rollouts: what ``model.save`` leaves out, but the environments and the replay buffers' rows.
 
     The values are plain. ``model.save`` has the rest: parameters, optimizers, targets, counters, the model's own random
     streams, behavior, hooks and episode statistics, and the last observations.
@@ -74,6 +74,7 @@ def _generators(model: MultiTaskSAC) -> dict[str, Any]:
     """
     states: dict[str, Any] = {
         "actions": dict(model.action_space.np_random.bit_generator.state),
+        "initial_weights": model.streams.initial_weights.get_state(),  # loading a model draws from it once more
         "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
         "python": random.getstate(),
         "torch": th.get_rng_state(),
@@ -83,6 +84,7 @@ def _generators(model: MultiTaskSAC) -> dict[str, Any]:
 
 def _restore_generators(model: MultiTaskSAC, states: Mapping[str, Any]) -> None:
     model.action_space.np_random.bit_generator.state = states["actions"]
+    model.streams.initial_weights.set_state(states["initial_weights"])
     np.random.set_state(states["numpy"])  # noqa: NPY002
     random.setstate(states["python"])
     th.set_rng_state(states["torch"])

@@ -111,7 +111,7 @@ class MultiTaskVecEnv(VecEnv):
         self._returns[dones], self._lengths[dones] = 0.0, 0
 
     def snapshot(self) -> dict[str, Any]:
-        """Where all slots stand, as plain values; for environments of the suite only, which are stepped as one batch."""
+        """Where all slots stand, as plain values; for the suite's own environments, which are stepped as one batch."""
         assert isinstance(self.envs, BatchedTaskSetEnv), "only the suite's batched environments tell all of their state"
         return {
             "envs": self.envs.snapshot(),

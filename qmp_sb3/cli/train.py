@@ -98,8 +98,10 @@ def _new(options: argparse.Namespace) -> tuple[Any, Path]:
     path = Path(options.out or default_path(spec))
     directory = RunDirectory(path)
     if directory.is_run and directory.result() is not None:
-        raise UsageError(f"train: {path} holds a finished run; see it with qmp eval {path}, give it a later end with "
-                         f"qmp train --resume {path} --steps N, or choose another --out")
+        raise UsageError(
+            f"train: {path} holds a finished run; see it with qmp eval {path}, give it a later end with "
+            f"qmp train --resume {path} --steps N, or choose another --out"
+        )
     if directory.is_run:
         raise UsageError(f"train: {path} holds a run; go on with qmp train --resume {path} or choose another --out")
     return spec, path

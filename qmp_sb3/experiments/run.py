@@ -50,8 +50,8 @@ def run(
 ) -> RunStatus:
     """Bring a run to its end.
 
-    A new one gets a folder; an unfinished one goes on from its newest whole checkpoint and ends, on the same machine and
-    with the same packages, as if it had never stopped; a finished one is left alone.
+    A new one gets a folder; an unfinished one goes on from its newest whole checkpoint and ends, on the same machine
+    and with the same packages, as if it had never stopped; a finished one is left alone.
 
     :param spec: what to train
     :param path: the run directory; None for :func:`default_path`

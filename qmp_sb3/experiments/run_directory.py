@@ -65,7 +65,9 @@ class RunDirectory:
         """
         config = self._written_config() or self.checkpoints.newest_config()
         if config is None:
-            raise ValueError(f"{self._config} is damaged, and there is no checkpoint that has it: choose another folder")
+            raise ValueError(
+                f"{self._config} is damaged, and there is no checkpoint that has it: choose another folder"
+            )
         return config
 
     def _written_config(self) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """One process at a time writes a run directory, on one machine or on many that share a disk.
 
-The kernel's lock on the file says on one machine whether the holder lives, and is gone when it is killed. Other machines
-may not see that lock, depending on the file system; they see that the holder writes a sign of life every
-:data:`BEAT` seconds, and take the run over when there was none for :data:`PATIENCE` seconds, as after the loss of a node.
+The kernel's lock on the file says on one machine whether the holder lives, and is gone when it is killed. Other
+machines may not see that lock, depending on the file system; they see that the holder writes a sign of life every
+:data:`BEAT` seconds, and take the run over when there was none for :data:`PATIENCE` seconds, as after a node's loss.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 BEAT = 10.0  # s
 PATIENCE = 120.0  # s; network file systems tell of changes up to a minute late
 LOOK = 1.0  # s between looks at another machine's signs of life
+_SIZE = 512
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,7 +40,12 @@ class RunLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._holder = {"host": socket.gethostname(), "kernel": _kernel(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+        self._holder = {
+            "host": socket.gethostname(),
+            "kernel": _kernel(),
+            "pid": os.getpid(),
+            "token": uuid.uuid4().hex,
+        }
         self._ended = threading.Event()
         self._file = self._opened()
         try:
@@ -55,7 +61,9 @@ class RunLock:
         """Raise :class:`RunInUse` if another machine has taken the run over: it saw no sign of life of this one."""
         holder = _holder(self.path)
         if holder.get("token") != self._holder["token"]:
-            raise RunInUse(f"{self.path.parent} was taken over by {_named(holder)}, which saw no sign of life of this one")
+            raise RunInUse(
+                f"{self.path.parent} was taken over by {_named(holder)}, which saw no sign of life of this one"
+            )
 
     def release(self) -> None:
         """Let others have it; safe to call twice."""
@@ -112,7 +120,8 @@ class RunLock:
             now.unlink()
 
     def _beat(self, number: int) -> None:
-        text = json.dumps(self._holder | {"beat": number}).encode()
+        # Of one length, so that a reader in between finds the one or the other.
+        text = json.dumps(self._holder | {"beat": number}).encode().ljust(_SIZE)
         os.pwrite(self._file, text, 0)
         os.ftruncate(self._file, len(text))
         os.fsync(self._file)

@@ -15,8 +15,9 @@ PART = ".part-"
 
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path`` (with its suffix), then rename it to ``path``; a power cut leaves the old
-    one or the new one.
+    """Let ``write`` fill a file beside ``path`` (with its suffix), then rename it to ``path``.
+
+    A power cut leaves the old one or the new one.
     """
     part = path.with_name(f"{PART}{path.name}")
     write(part)

@@ -91,7 +91,9 @@ def restore(buffer: MultiTaskReplayBuffer, snapshot: Mapping[str, Any], pieces: 
         buffer._table.write(_places(buffer, tasks[needed], numbers[needed]), piece.rows[needed])
         reached = np.clip(piece.end, reached, written)
     if (reached < written).any():
-        raise ValueError(f"the replay buffers miss {int((written - reached).sum())} of {int((written - wanted).sum())} rows")
+        raise ValueError(
+            f"the replay buffers miss {int((written - reached).sum())} of {int((written - wanted).sum())} rows"
+        )
     buffer.written, buffer.sizes, buffer.positions = written, written - wanted, written % buffer.buffer_size
     buffer._sums.restore(snapshot["sums"])
     if buffer._index is not None:
