@@ -74,10 +74,11 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(whole, stopped, tmp_pa
 
 def test_several_tasks_priorities_and_a_stop_by_request(tmp_path):
     overrides = dict(SPEC.overrides) | {"env_kwargs.max_episode_steps": 11, "buffer_size": 60}
+    overrides |= {"train_freq": 5, "gradient_steps": 1}
     spec = RunSpec(REACHER, "ta-per+qmp-hold", 700, 3, "fast", overrides, 250, 1, 150)
     run(spec, tmp_path / "whole")
     rollouts = iter(range(10_000))
-    assert run(spec, tmp_path / "run", should_stop=lambda: next(rollouts) == 55).steps == 275
+    assert run(spec, tmp_path / "run", should_stop=lambda: next(rollouts) == 11).steps == 275
     killed(spec, tmp_path / "run", 640)
     assert run(spec, tmp_path / "run").finished
     assert_same_end(tmp_path / "whole", tmp_path / "run")
@@ -318,5 +319,5 @@ def test_rows_of_other_buffers_and_missing_rows_are_refused():
     with pytest.raises(ValueError, match=r"\[1000, 5, \d+\]; this one is \[20, 5, \d+\]"):
         increments.restore(small("no-sharing", buffer_size=20).replay_buffer, state, [rows])
     late = increments.rows_since(model.replay_buffer, np.full(5, 4))
-    with pytest.raises(ValueError, match="miss 60 of 60 rows"):
+    with pytest.raises(ValueError, match="miss 100 of 100 rows"):
         increments.restore(small("no-sharing").replay_buffer, state, [late])

@@ -6,7 +6,7 @@ import pytest
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from qmp_sb3 import QMP, make_multitask_vec_env, presets
+from qmp_sb3 import QMP, make_multitask_vec_env
 from qmp_sb3.experiments import Checkpoints
 from tests.qmp_sb3.going_on import SaveAt, assert_equal, state_of
 from tests.qmp_sb3.small_models import Drift, drifts
@@ -59,7 +59,8 @@ def test_before_learning_begins(tmp_path):
 def test_normalized_observations(tmp_path):
     def make():
         env = VecNormalize(make_multitask_vec_env(REACHER, max_episode_steps=13), norm_reward=False)
-        return presets.make("qmp", env, seed=0, learning_starts=20, batch_size=4, buffer_size=50, train_freq=3)
+        options = ("train_freq", "gradient_steps", "buffer_size")
+        return small("qmp", env, **{name: SHORT[name] for name in options})
 
     whole, restored = assert_goes_on(make, tmp_path)
     for name in ("mean", "var", "count"):
