@@ -189,7 +189,7 @@ class Checkpoints:
 
         :raises DamagedCheckpoints: if there are some and none is whole, with what is wrong with each
         """
-        problems = []
+        problems: list[str] = []
         for folder in self._folders():
             checkpoint, problem = self._verified(folder)
             if checkpoint is not None:
