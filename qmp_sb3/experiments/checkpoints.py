@@ -237,7 +237,7 @@ class Checkpoints:
                 "if the checkpoint is your own, restore it with trust=True"
             )
         environment = EnvironmentState(state["environment"], pickled.read_bytes() if pickled.is_file() else None)
-        restored = type(model).load(checkpoint.model, env=env, device=model.device, force_reset=False)
+        restored = type(model).load(checkpoint.model, env=env, device=model.device, force_reset=False, trust=trust)
         if not go_on(restored, state["training"], self._rows(checkpoint), environment):
             _LOG.warning("the environments of %s could not be saved: their episodes begin anew", checkpoint.path)
         return restored, state["about"]

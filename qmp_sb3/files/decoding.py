@@ -220,7 +220,7 @@ def _tensor(decoder: Decoder, node: dict[str, Any], at: Steps) -> th.Tensor:
 
 
 def _scalar(decoder: Decoder, node: dict[str, Any], at: Steps) -> np.generic:
-    return np.array(decoder.decode(node["is"], at), dtype=_dtype(node["dtype"]))[()]
+    return np.array([decoder.decode(node["is"], at)], dtype=_dtype(node["dtype"]))[0]
 
 
 def _generator(decoder: Decoder, node: dict[str, Any], at: Steps) -> np.random.Generator:
@@ -252,13 +252,13 @@ def _object(decoder: Decoder, node: dict[str, Any], at: Steps) -> Any:
         raise TypeError(f"{cls.__name__} has no attributes")
     made = decoder.made(at, cls.__new__(cls))
     state = decoder.entries(node["state"], at, {})
-    in_the_way = known_classes.shadowing(cls, [_a(str, key) for key in state])
-    if in_the_way is not None:
-        raise ValueError(f"{in_the_way!r} is no attribute of a {cls.__name__}")
     if hasattr(made, "__setstate__"):
         made.__setstate__(state)
     else:
         made.__dict__.update(state)
+    in_the_way = known_classes.shadowing(cls, [_a(str, key) for key in vars(made)])
+    if in_the_way is not None:
+        raise ValueError(f"{in_the_way!r} is no attribute of a {cls.__name__}")
     return made
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load, save, save_file
 
 from qmp_sb3.files.decoding import Decoder
 from qmp_sb3.files.encoding import Encoder, Node
-from qmp_sb3.files.errors import DamagedFile
+from qmp_sb3.files.errors import DamagedFile, UntrustedFile
 from qmp_sb3.files.paths import replaced
 
 FORMAT = "1"
@@ -47,13 +47,37 @@ def read_tree(path: str | os.PathLike[str] | io.BufferedIOBase, trust: bool = Fa
     :raises DamagedFile: if it is not whole or no file of this kind
     :raises UntrustedFile: without ``trust``, if something is pickled, naming its place and type
     """
-    if isinstance(path, io.BufferedIOBase):
-        file = str(getattr(path, "name", "the file"))
-        node, arrays = from_bytes(path.read(), file)
-    else:
-        file = os.fspath(path)
-        node, arrays = _from_file(Path(path))
+    file = name_of(path)
+    node, arrays = from_bytes(path.read(), file) if isinstance(path, io.BufferedIOBase) else _from_file(Path(path))
     return Decoder(arrays, file, trust).value(node)
+
+
+def is_pickle(path: str | os.PathLike[str] | io.BufferedIOBase) -> bool:
+    """Whether a file begins as those of pickle and ``torch.save`` do, and not as safetensors: with the size of a header
+    and a brace.
+    """
+    if isinstance(path, io.BufferedIOBase):
+        at = path.tell()
+        begin = path.read(9)
+        path.seek(at)
+    else:
+        with open(path, "rb") as file:
+            begin = file.read(9)
+    return begin.startswith((b"\x80", b"PK")) and begin[8:] != b"{"
+
+
+def refuse_pickle(path: str | os.PathLike[str] | io.BufferedIOBase, trust: bool) -> None:
+    """Raise without ``trust``."""
+    if not trust:
+        raise UntrustedFile(
+            f"{name_of(path)} is a pickle, of Stable-Baselines3 or of an older version: to read it runs code that it "
+            "brings along; say trust=True if you trust where it comes from, and save it again"
+        )
+
+
+def name_of(path: str | os.PathLike[str] | io.BufferedIOBase) -> str:
+    """What messages call a file."""
+    return str(getattr(path, "name", "the file")) if isinstance(path, io.BufferedIOBase) else os.fspath(path)
 
 
 def to_bytes(node: Node, arrays: dict[str, np.ndarray]) -> bytes:

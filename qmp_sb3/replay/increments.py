@@ -79,8 +79,10 @@ def restore(buffer: MultiTaskReplayBuffer, snapshot: Mapping[str, Any], pieces: 
     shape = [int(number) for number in snapshot["shape"]]
     if shape != _shape(buffer):
         raise ValueError(f"the rows are of a replay buffer (rows, tasks, width) {shape}; this one is {_shape(buffer)}")
-    buffer.reset()
     written = np.array(snapshot["written"])
+    if written.shape != (buffer.n_tasks,) or written.dtype != np.int64 or (written < 0).any():
+        raise ValueError(f"the rows ever written are {written.tolist()}, which are no {buffer.n_tasks} numbers")
+    buffer.reset()
     wanted = np.maximum(written - buffer.buffer_size, 0)
     reached = wanted.copy()
     for piece in pieces:

@@ -52,8 +52,15 @@ class NStepSums:
         return {"rows": self.rows.copy(), "lengths": self.lengths.copy(), "tasks": self.tasks.copy()}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Wait with the rows of a :meth:`snapshot`."""
-        self.rows, self.lengths, self.tasks = (np.array(snapshot[name]) for name in ("rows", "lengths", "tasks"))
+        """Wait with the rows of a :meth:`snapshot`.
+
+        :raises ValueError: if it was of other slots or rows
+        """
+        rows, lengths, tasks = (np.array(snapshot[name]) for name in ("rows", "lengths", "tasks"))
+        fits = rows.shape == self.rows.shape and lengths.shape == tasks.shape == self.lengths.shape
+        if not fits or lengths.max(initial=0) > self.n_steps:
+            raise ValueError(f"the rows that wait are {rows.shape}, these are {self.rows.shape}")
+        self.rows, self.lengths, self.tasks = rows, lengths, tasks
 
     def _released(self, which: np.ndarray) -> Iterator[Finished]:
         slots = np.flatnonzero(which)

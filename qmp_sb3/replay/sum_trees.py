@@ -108,5 +108,8 @@ class SumTrees:
         return {"rows": self.rows, "tasks": self.tasks, "leaves": self.used().copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        tasks, used = state["leaves"].shape
+        if tasks != state["tasks"] or used > state["rows"]:
+            raise ValueError(f"there are priorities of {tasks} tasks, {used} rows each")
         SumTrees.__init__(self, state["rows"], state["tasks"])
         self.fill(state["leaves"])

@@ -184,26 +184,18 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_without_out_the_folder_is_named_by_the_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_out_the_folder_is_named_by_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (
-        main(["train", "--env", ID, "--method", "qmp", "--steps", "60", "--eval-episodes", "1", *QUICK]) == 0
-    )
+    assert main(["train", "--env", ID, "--method", "qmp", "--steps", "60", "--eval-episodes", "1", *QUICK]) == 0
     [folder] = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("Point2D-v0_qmp_seed0_")
 
 
 def test_equal_runs_share_a_name() -> None:
     spec = quick_spec()
-    assert spec.directory_name({"torch": "1"}) == RunSpec.from_dict(spec.to_dict()).directory_name(
-        {"torch": "1"}
-    )
+    assert spec.directory_name({"torch": "1"}) == RunSpec.from_dict(spec.to_dict()).directory_name({"torch": "1"})
     others = [quick_spec(seed=1), quick_spec(steps=300), quick_spec(overrides={}), quick_spec(preset="paper")]
-    names = {one.directory_name({"torch": "1"}) for one in (spec, *others)} | {
-        spec.directory_name({"torch": "2"})
-    }
+    names = {one.directory_name({"torch": "1"}) for one in (spec, *others)} | {spec.directory_name({"torch": "2"})}
     assert len(names) == 6
 
 
@@ -257,9 +249,7 @@ def test_a_finished_run_can_be_extended(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("option", ["--seed=1", "--method=qmp", "gamma=0.9"])
-def test_resume_takes_no_other_settings(
-    finished: Path, option: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_takes_no_other_settings(finished: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", str(finished), option]) == 2
     assert "cannot be given with --resume" in capsys.readouterr().err
 
