@@ -210,11 +210,12 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
     def _begin_slots(self) -> None:
         """All slots begin an episode, perhaps of other tasks."""
         self.replay_buffer.flush()
-        self._read_slots()
+        self.read_slots()
         self.behavior.restart(self.n_envs)
         self.statistics.restart()
 
-    def _read_slots(self) -> None:
+    def read_slots(self) -> None:
+        """Ask the environment anew which task each slot is in."""
         self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
         self.replay_buffer.set_slot_tasks(self._layout.tasks)
 
@@ -269,7 +270,7 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
         if dones.any():
             self.behavior.ended(dones)
             if self._slots.fixed is None:
-                self._read_slots()
+                self.read_slots()
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         super()._update_info_buffer(infos, dones)
