@@ -9,6 +9,10 @@
     best_model.zip          the model of the best evaluation
     final_model.zip         the model at the end
     result.json             written last: a run that has it is finished
+
+    .progress.json          while an engine has it: how the run stands
+    .stop, .lock, .task     an engine's request to stop; that a process is at work; its number on a cluster
+    error.txt, worker.log   why it failed there; what its process printed
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from typing import Any
 import yaml
 
 KEPT_CHECKPOINTS = 2
+OF_ENGINES = (".progress.json", ".stop", ".lock", ".task", "error.txt", "worker.log")
+"""What engines keep beside a run; a folder that holds nothing else is free."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class RunDirectory:
         self.evaluations = self.path / "evaluations.npz"
         self.final_model = self.path / "final_model.zip"
         self.best_model = self.path / "best_model.zip"
+        self.progress = self.path / ".progress.json"
+        self.lock = self.path / ".lock"
+        self.log = self.path / "worker.log"
 
     @property
     def is_run(self) -> bool:
@@ -60,7 +69,8 @@ class RunDirectory:
     @property
     def is_free(self) -> bool:
         """Whether a new run may be written here: nothing there yet, or an empty folder."""
-        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        files = self.path.iterdir() if self.path.is_dir() else []
+        return not self.path.exists() or (self.path.is_dir() and all(file.name in OF_ENGINES for file in files))
 
     def config(self) -> dict[str, Any]:
         try:
@@ -131,6 +141,42 @@ class RunDirectory:
             raise FileNotFoundError(f"{self.path} holds no model yet")
         return checkpoint.model
 
+    def error(self) -> str | None:
+        """The traceback that ended the run, None unless an error did."""
+        return _read_text(self.path / "error.txt")
+
+    def write_error(self, text: str) -> None:
+        write_text(self.path / "error.txt", text)
+
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
+        write_text(self.progress, json.dumps(dict(progress)) + "\n")
+
+    def request_stop(self) -> None:
+        """Ask the process at work, on whatever machine it is, to save a checkpoint and end."""
+        (self.path / ".stop").touch()
+
+    def stop_requested(self) -> bool:
+        return (self.path / ".stop").exists()
+
+    def task(self) -> str | None:
+        """The number that a cluster gave to the run's newest task."""
+        return _read_text(self.path / ".task")
+
+    def write_task(self, number: str) -> None:
+        write_text(self.path / ".task", number)
+
+    def forget(self) -> None:
+        """A new attempt begins: requests and errors of earlier ones no longer count."""
+        for name in (".stop", "error.txt", ".progress.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """The run is finished: what only said how it stood goes."""
+        self.progress.unlink(missing_ok=True)
+        (self.path / ".task").unlink(missing_ok=True)
+        if self.log.is_file() and self.log.stat().st_size == 0:
+            self.log.unlink()
+
     def _checkpoint_folders(self) -> list[Path]:
         """Newest first."""
         folder = self.path / "checkpoints"
@@ -156,6 +202,13 @@ def _digest(file: Path) -> str | None:
         return None
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_text(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return None
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

@@ -1,0 +1,118 @@
+"""What the process of one run does, on whatever machine it is: ``python -m qmp_sb3.experiments.engines.worker``."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch as th
+
+from qmp_sb3.experiments.engines.progress import ProgressFile
+from qmp_sb3.experiments.run import run
+from qmp_sb3.experiments.run_directory import RunDirectory
+from qmp_sb3.experiments.run_spec import RunSpec
+
+Ended = Literal["finished", "stopped", "failed"]
+LOOK_SECONDS = 0.5
+"""How often a run looks whether it is to stop."""
+LOCK_SECONDS = 60.0
+"""How long a run waits for the process that was at work on it before; after a kill it is gone at once."""
+
+
+def attend(
+    spec: Mapping[str, Any], path: str | os.PathLike[str], threads: int, should_stop: Callable[[], bool] = bool
+) -> Ended:
+    """Bring a run to its end, or to a checkpoint; an error is written into its folder and raised no further.
+
+    :param spec: what :meth:`~qmp_sb3.experiments.run_spec.RunSpec.to_dict` gives
+    :param path: the run's folder
+    :param threads: for PyTorch
+    :param should_stop: asked now and then; so is the folder (``request_stop``)
+    """
+    directory = RunDirectory(path)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    th.set_num_threads(threads)
+    look = Looks(lambda: should_stop() or directory.stop_requested())
+    if look():
+        return "stopped"
+    try:
+        with alone(directory):
+            finished = run(RunSpec.from_dict(spec), path, ProgressFile(directory), look).finished
+    except Exception:
+        directory.write_error(traceback.format_exc())
+        return "failed"
+    if finished:
+        directory.tidy()
+    return "finished" if finished else "stopped"
+
+
+class Looks:
+    """Asks a question at most every :data:`LOOK_SECONDS`; a yes stays."""
+
+    def __init__(self, question: Callable[[], bool]) -> None:
+        self.question, self.answer, self.asked = question, False, -LOOK_SECONDS
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self.answer and now - self.asked >= LOOK_SECONDS:
+            self.answer, self.asked = self.question(), now
+        return self.answer
+
+
+@contextmanager
+def alone(directory: RunDirectory) -> Iterator[None]:
+    """Inside, no other process that asks here works on the run; the system ends the claim of one that dies.
+
+    :raises RuntimeError: if another one is still at work after :data:`LOCK_SECONDS`
+    """
+    with directory.lock.open("w", encoding="utf-8") as file:
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise RuntimeError(f"another process is at work on {directory.path}") from None
+                time.sleep(LOOK_SECONDS)
+        yield
+
+
+def main() -> int:
+    """Read ``{"spec": ..., "path": ..., "threads": ...}`` as a line of the standard input, then attend to the run.
+
+    SIGTERM, or the end of that input (whoever started this is gone or wants it to end), makes it stop with a checkpoint.
+    """
+    argparse.ArgumentParser(description=main.__doc__).parse_args()
+    told = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        told.set()
+
+    def wait_for_the_end() -> None:
+        # Not sys.stdin.read(): a thread inside it would keep Python from ending.
+        while os.read(0, 1024):
+            pass
+        told.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    attend(order["spec"], Path(order["path"]), order["threads"], told.is_set)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
