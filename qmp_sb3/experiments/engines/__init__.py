@@ -1,4 +1,4 @@
-"""Engines: where many runs compute. The run is the unit, an engine only maps :func:`~qmp_sb3.experiments.run.run` over specs."""
+"""Engines: where many runs compute. The run is the unit; an engine only maps it over specs."""
 
 from qmp_sb3.experiments.engines.base import Engine, Job, Outcome
 from qmp_sb3.experiments.engines.board import Board, LiveBoard, PlainBoard
@@ -9,6 +9,16 @@ from qmp_sb3.experiments.engines.ray import Ray
 from qmp_sb3.experiments.engines.slurm import Slurm
 
 __all__ = [
-    *("ENGINES", "Board", "Engine", "Job", "LiveBoard", "Local", "Outcome", "PlainBoard", "Ray", "Slurm"),
-    *("check_specs", "make_engine"),
+    "ENGINES",
+    "Board",
+    "Engine",
+    "Job",
+    "LiveBoard",
+    "Local",
+    "Outcome",
+    "PlainBoard",
+    "Ray",
+    "Slurm",
+    "check_specs",
+    "make_engine",
 ]

@@ -1,4 +1,4 @@
-"""How all runs stand: a table that is redrawn on a terminal, plain lines anywhere else. Read from the runs' own files."""
+"""How all runs stand, from their own files: a table that is redrawn on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Local(Engine):
                 text=True,
                 env={**os.environ, **environment(self.threads)},
                 # Ctrl-C in a terminal goes to a whole group of processes; the runs shall hear of it from the engine.
-                start_new_session=True,
+                process_group=0,
             )
         assert process.stdin is not None
         order = {"spec": job.spec.to_dict(), "path": str(job.path), "threads": self.threads}

@@ -67,6 +67,6 @@ class ProgressFile(Display):
     def _write(self) -> None:
         self.written = time.monotonic()
         self.marks.append((self.written, self.now.steps))
-        (began, first), seconds = self.marks[0], self.written - self.marks[0][0]
-        self.now.speed = (self.now.steps - first) / seconds if seconds > 0.0 else 0.0
+        began, first = self.marks[0]
+        self.now.speed = (self.now.steps - first) / (self.written - began) if self.written > began else 0.0
         self.directory.write_progress(asdict(self.now))

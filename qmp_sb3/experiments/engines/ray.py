@@ -69,14 +69,14 @@ class Ray(Engine):
         from qmp_sb3.experiments.engines.worker import attend
 
         rest = {name: amount for name, amount in self.needed.items() if name not in ("CPU", "GPU", "memory")}
-        self._attend = ray.remote(attend).options(
-            num_cpus=self.threads,
+        self._attend = ray.remote(
+            num_cpus=self.threads,  # Ray sets OMP_NUM_THREADS to it
             num_gpus=self.gpus,
             memory=self.needed.get("memory"),
             resources=rest,
             max_retries=0,  # the engine itself begins a lost run again, and says so
-            max_calls=1,  # a process for each run: its memory is its own; Ray sets OMP_NUM_THREADS to num_cpus
-        )
+            max_calls=1,  # a process for each run, whose memory is its own
+        )(attend)
 
     def places(self) -> int:
         # Ray has a queue of its own.
@@ -132,12 +132,14 @@ class Ray(Engine):
                     .remote(str(mark))
                     for node in able
                 ]
-                blind = [node["NodeManagerAddress"] for node, seen in zip(able, ray.get(there), strict=True) if not seen]
+                blind = [
+                    node["NodeManagerAddress"] for node, seen in zip(able, ray.get(there), strict=True) if not seen
+                ]
             finally:
                 mark.unlink()
             if blind:
                 raise ValueError(
-                    f"{folder} is not seen by {', '.join(blind)}; choose a folder that all machines of the cluster share"
+                    f"{folder} is not seen by {', '.join(blind)}; choose one that all machines of the cluster share"
                 )
 
 

@@ -60,7 +60,7 @@ class Task:
 
 
 class Slurm(Engine):
-    """One array job; each run is a task of it, is put back in the queue on preemption and at its time limit, and goes on.
+    """One array job. Each run is a task of it; on preemption and at its time limit it is queued again, and goes on.
 
     The folder of the runs has to be one that all nodes see under the same path.
 

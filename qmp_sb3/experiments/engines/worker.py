@@ -93,7 +93,7 @@ def alone(directory: RunDirectory) -> Iterator[None]:
 def main() -> int:
     """Read ``{"spec": ..., "path": ..., "threads": ...}`` as a line of the standard input, then attend to the run.
 
-    SIGTERM, or the end of that input (whoever started this is gone or wants it to end), makes it stop with a checkpoint.
+    SIGTERM makes it stop with a checkpoint; so does the end of that input: whoever started it is gone, or wants that.
     """
     argparse.ArgumentParser(description=main.__doc__).parse_args()
     told = threading.Event()
