@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch as th
 import yaml
 
 import qmp_envs
 from qmp_envs import provenance
+from qmp_envs.results import SCHEMA_VERSION
 from qmp_sb3.experiments.run_spec import RunSpec
 
 PACKAGES = (*provenance.PACKAGES, "stable-baselines3", "torch")
@@ -38,6 +41,22 @@ def command(spec: RunSpec) -> list[str]:
     for name in options:
         words += [f"--{name.replace('_', '-')}", str(getattr(spec, name))]
     return [*words, *(f"{key}={_scalar(value)}" for key, value in spec.overrides.items())]
+
+
+def about_run(config: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
+    """The description that goes with the results of a run.
+
+    :param config: content of the run's ``config.yaml``
+    :param seconds: wall time of the training so far
+    """
+    return {
+        "schema": SCHEMA_VERSION,
+        "run": config["run"],
+        "command": command(RunSpec.from_dict(config["run"])),
+        **{key: config[key] for key in ("git", "versions", "machine")},
+        "seconds": seconds,
+        **{key: config[key] for key in ("reward", "settings")},
+    }
 
 
 def _scalar(value: object) -> str:
