@@ -175,30 +175,34 @@ class Benchmark:
 
     def _spec(self, part: Part, arm: Arm, seed: int, scale: Scale, overrides: Mapping[str, Any]) -> RunSpec:
         steps = self.steps(part, scale)
-        options = {f"env_kwargs.{name}": value for name, value in part.options.items()}
-        settings = {**scale.settings, **options, **arm.settings, **part.settings.get(arm.name, {}), **overrides}
+        settings = {**scale.settings, **self.settings(part, arm), **overrides}
         assert scale.preset is not None and scale.episodes is not None
         evaluate_every = max(1, steps // scale.evaluations)
         return RunSpec(part.id, arm.method, steps, seed, scale.preset, settings, evaluate_every, scale.episodes)
 
-    def arm_of(self, spec: RunSpec) -> Arm | None:
-        """The row that a run belongs to, for labels in a report; None if it is none of this definition's."""
+    def place(self, spec: RunSpec) -> tuple[Part, Arm] | None:
+        """Where in the table a run belongs; of several places the one that says most about it, None if there is none."""
         fitting = [
-            arm
+            (len(wanted), part, arm)
             for part in self.parts
-            for arm in self.arms.values()
+            for arm in map(self.arms.__getitem__, part.arms)
             if part.id == spec.env and arm.method == spec.method
-            for wanted in [{**arm.settings, **part.settings.get(arm.name, {})}]
-            if all(spec.overrides.get(key) == value for key, value in wanted.items())
+            for wanted in [self.settings(part, arm)]
+            if all(key in spec.overrides and spec.overrides[key] == value for key, value in wanted.items())
         ]
-        return max(fitting, key=lambda arm: len(arm.settings), default=None)
+        return max(fitting, key=lambda one: one[0])[1:] if fitting else None
+
+    def settings(self, part: Part, arm: Arm) -> dict[str, Any]:
+        """The overrides that make a run this row's in this column."""
+        options = {f"env_kwargs.{name}": value for name, value in part.options.items()}
+        return {**options, **arm.settings, **part.settings.get(arm.name, {})}
 
     def statement(self, scale: Scale) -> Iterator[str]:
         """What a scale leaves of the authors' protocol, in lines for the output and the report."""
         own = self.at(scale)
         yield f"Scale {scale.name}: {scale.summary}."
         yield (
-            f"Hyper-parameters: preset {own.preset!r}" + ("" if own.preset == self.preset else _not(self.preset)) + "."
+            f"Hyper-parameters: preset {own.preset}" + ("" if own.preset == self.preset else _not(self.preset)) + "."
         )
         yield f"Seeds: {own.seeds}" + ("" if own.seeds == self.seeds else _not(self.seeds)) + "."
         short = "" if own.episodes == self.episodes else _not(self.episodes)
