@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +16,7 @@ from rich.table import Table
 from qmp_sb3.cli.words import STOPPED, count, override, say, stop_on_signals, usage_errors, whole
 
 if TYPE_CHECKING:
-    from qmp_sb3.experiments.benchmark import Arm, Benchmark, Planned
+    from qmp_sb3.experiments.benchmark import Benchmark
     from qmp_sb3.experiments.run_spec import RunSpec
 
 FAILED = 1
@@ -31,17 +31,15 @@ def add(commands: argparse._SubParsersAction) -> None:
         "bench",
         help="run a table or figure of the papers and compare",
         usage="qmp bench --list\n       qmp bench NAME|FILE.yaml [options] [key=value ...] [engine.key=value ...]",
-        epilog="key=value replaces a hyper-parameter of every run, as for qmp train; engine.key=value is a setting of the "
-        "engine, such as engine.threads=2, engine.address=auto, engine.partition=gpu.",
+        epilog="key=value replaces a hyper-parameter of every run, as for qmp train; engine.key=value is a setting of "
+        "the engine, such as engine.threads=2, engine.address=auto, engine.partition=gpu.",
         allow_abbrev=False,
     )
     command.add_argument("name", metavar="NAME", nargs="?", help="a definition's name, or a file that ends in .yaml")
     command.add_argument("--list", action="store_true", help="show all definitions")
     command.add_argument("--scale", default="laptop", metavar="NAME", help="smoke, laptop (default) or full")
     command.add_argument("--engine", default="local", metavar="NAME", help="local (default), ray or slurm")
-    command.add_argument(
-        "--jobs", type=count, metavar="N", help="runs at a time (default: as many as there is room for)"
-    )
+    command.add_argument("--jobs", type=count, metavar="N", help="runs at a time (default: what there is room for)")
     command.add_argument(
         "--seeds", type=whole, nargs="+", metavar="S", help="these seeds (default: those of the scale)"
     )
@@ -60,23 +58,12 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         console.print(_list())
         return 0
-    from qmp_sb3.experiments.definitions import read
     from qmp_sb3.experiments.engines import LiveBoard, PlainBoard, make_engine
     from qmp_sb3.experiments.scales import scale
 
     with usage_errors("bench"):
-        if options.name is None:
-            raise ValueError("which one? qmp bench --list shows all")
-        benchmark, size = read(options.name), scale(options.scale)
-        ours = {key: value for key, value in options.overrides.items() if not key.startswith(OF_ENGINE)}
-        settings = {
-            key.removeprefix(OF_ENGINE): value for key, value in options.overrides.items() if key.startswith(OF_ENGINE)
-        }
-        engine = make_engine(options.engine, **({"jobs": options.jobs} if options.jobs else {}), **settings)
-        benchmark = _columns(benchmark, options.task_sets)
-        benchmark, arms = _rows(benchmark, options.methods)
-        planned = benchmark.runs(size, options.seeds, arms, ours)
-        runs = _folders(planned, Path(options.out))
+        benchmark, runs = plan(options)
+        size, engine = scale(options.scale), make_engine(options.engine, **_engine_settings(options))
     for line in benchmark.statement(size):
         say(console, line)
     if options.dry_run:
@@ -115,6 +102,35 @@ def _list() -> Table:
     return table
 
 
+def plan(options: argparse.Namespace) -> tuple[Benchmark, list[tuple[RunSpec, Path]]]:
+    """The definition as far as it was asked for, and its runs with their directories.
+
+    Directories are named by what a run is, so tables share the runs that they have in common.
+
+    :raises ValueError: if a name is unknown
+    """
+    from qmp_sb3 import presets
+    from qmp_sb3.experiments.definitions import read
+    from qmp_sb3.experiments.provenance import versions
+    from qmp_sb3.experiments.scales import scale
+
+    if options.name is None:
+        raise ValueError("which one? qmp bench --list shows all")
+    benchmark = _columns(read(options.name), options.task_sets)
+    benchmark = _rows(benchmark, options.methods)
+    overrides = {key: value for key, value in options.overrides.items() if not key.startswith(OF_ENGINE)}
+    presets.check_overrides(overrides)
+    planned = benchmark.runs(scale(options.scale), options.seeds, overrides=overrides)
+    out, packages = Path(options.out), versions()
+    return benchmark, [(one.spec, out / one.spec.directory_name(packages)) for one in planned]
+
+
+def _engine_settings(options: argparse.Namespace) -> dict[str, Any]:
+    words = {key: value for key, value in options.overrides.items() if key.startswith(OF_ENGINE)}
+    settings = {key.removeprefix(OF_ENGINE): value for key, value in words.items()}
+    return settings if options.jobs is None else {"jobs": options.jobs, **settings}
+
+
 def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its task sets."""
     from dataclasses import replace
@@ -131,39 +147,28 @@ def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
     return replace(benchmark, parts=tuple(one for one in benchmark.parts if one.label in labels or one.id in labels))
 
 
-def _rows(benchmark: Benchmark, words: Sequence[str] | None) -> tuple[Benchmark, list[Arm] | None]:
-    """The chosen rows, and the definition with those that it did not have."""
+def _rows(benchmark: Benchmark, words: Sequence[str] | None) -> Benchmark:
+    """The definition with only some of its rows, or with others."""
     from dataclasses import replace
 
     from qmp_sb3 import presets
     from qmp_sb3.experiments.benchmark import Arm
 
     if words is None:
-        return benchmark, None
-    arms = []
-    for word in dict.fromkeys(words):
-        if word in benchmark.arms:
-            arms.append(benchmark.arms[word])
-            continue
+        return benchmark
+    arms = {}
+    for word in words:
         name, *settings = re.split(r",(?=[\w.]+=)", word)
-        presets.method(name)
-        overrides = dict(override(setting, "bench") for setting in settings)
-        presets.check_overrides(overrides)
-        arms.append(Arm(word, word, name, overrides))
-    new = {arm.name: arm for arm in arms}
+        arms[word] = benchmark.arms.get(word) or Arm(
+            word, word, name, dict(override(setting, "bench") for setting in settings)
+        )
+        presets.method(arms[word].method)
+        presets.check_overrides(arms[word].settings)
     parts = tuple(
-        replace(part, arms=tuple(name for name in new if name in part.arms or name not in benchmark.arms))
+        replace(part, arms=tuple(name for name in arms if name in part.arms or name not in benchmark.arms))
         for part in benchmark.parts
     )
-    return replace(benchmark, arms=new, parts=parts), arms
-
-
-def _folders(planned: Sequence[Planned], out: Path) -> list[tuple[RunSpec, Path]]:
-    """Each run with its directory, named by its content: tables share the runs that they have in common."""
-    from qmp_sb3.experiments.provenance import versions
-
-    packages = versions()
-    return [(one.spec, out / one.spec.directory_name(packages)) for one in planned]
+    return replace(benchmark, arms=arms, parts=parts)
 
 
 def _state(path: Path) -> str:

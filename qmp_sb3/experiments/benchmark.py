@@ -154,23 +154,19 @@ class Benchmark:
         self,
         scale: Scale,
         seeds: Sequence[int] | None = None,
-        arms: Sequence[Arm] | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> list[Planned]:
         """Every run at a scale: seed by seed, so that whoever stops early has whole tables of fewer seeds.
 
         :param seeds: these, instead of as many as the scale has
-        :param arms: these rows, instead of all
         :param overrides: further settings of every run
         """
         scale = self.at(scale)
-        chosen = list(self.arms.values()) if arms is None else list(arms)
         return [
-            Planned(self._spec(part, arm, seed, scale, overrides or {}), part, arm)
-            for seed in (range(scale.seeds or self.seeds) if seeds is None else seeds)
+            Planned(self._spec(part, self.arms[name], seed, scale, overrides or {}), part, self.arms[name])
+            for seed in (range(scale.seeds or self.seeds) if seeds is None else dict.fromkeys(seeds))
             for part in self.parts
-            for arm in chosen
-            if arm.name in part.arms or arm.name not in self.arms
+            for name in part.arms
         ]
 
     def _spec(self, part: Part, arm: Arm, seed: int, scale: Scale, overrides: Mapping[str, Any]) -> RunSpec:
@@ -181,7 +177,7 @@ class Benchmark:
         return RunSpec(part.id, arm.method, steps, seed, scale.preset, settings, evaluate_every, scale.episodes)
 
     def place(self, spec: RunSpec) -> tuple[Part, Arm] | None:
-        """Where in the table a run belongs; of several places the one that says most about it, None if there is none."""
+        """Where in the table a run belongs: the place that says most about it; None if there is none."""
         fitting = [
             (len(wanted), part, arm)
             for part in self.parts

@@ -30,6 +30,7 @@ from qmp_sb3.experiments.engines import (
     make_engine,
 )
 from qmp_sb3.experiments.engines.worker import attend
+from qmp_sb3.experiments.run import describe
 
 ID = "QMP/Point2D-v0"
 QUICK: dict[str, Any] = {
@@ -84,7 +85,7 @@ class Scripted(Engine):
 
     def ended(self, handle: list[Any]) -> str | None:
         job, end = handle
-        job.path.mkdir(parents=True, exist_ok=True)
+        job.directory.write_config({"run": job.spec.to_dict()})
         if end == "wait":
             return "told to" if job.directory.stop_requested() else None
         if end == "finish":
@@ -249,7 +250,7 @@ def test_a_worker_keeps_the_traceback_and_forgets_it_when_it_goes_well(tmp_path:
     directory = RunDirectory(tmp_path / "run")
     directory.path.mkdir()
     (directory.path / "checkpoints").write_text("in the way")
-    directory.write_config({"run": spec().to_dict()})
+    directory.write_config(describe(spec()))
     assert attend(spec().to_dict(), directory.path, threads=1) == "failed"
     error = directory.error()
     assert error is not None and "Traceback" in error and "checkpoints" in error
@@ -274,7 +275,7 @@ def test_local_runs_fail_are_killed_and_finish(tmp_path: Path) -> None:
     """One run has a file where its checkpoints should be, another is killed after its first checkpoint."""
     failing, killed = tmp_path / "failing", tmp_path / "killed"
     failing.mkdir()
-    RunDirectory(failing).write_config({"run": spec(0).to_dict()})
+    RunDirectory(failing).write_config(describe(spec(0)))
     (failing / "checkpoints").write_text("in the way")
     runs = [(spec(0), failing), (spec(1, steps=3000, eval_every=3000), killed)]
     engine, notes = Local(jobs=2), Notes()
