@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     with usage_errors("bench"):
         benchmark, runs = plan(options)
         size, engine = scale(options.scale), make_engine(options.engine, **_engine_settings(options))
-    for line in benchmark.statement(size):
+    given = (f"{key} is {value}." for key, value in options.overrides.items())
+    for line in (*benchmark.statement(size, options.seeds), *given):
         say(console, line)
     if options.dry_run:
         console.print(_dry_run(runs))
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
             say(console, f"Failed: {outcome.job}: {outcome.reason}; see {outcome.job.path}")
     states = {outcome.state for outcome in outcomes}
     if "stopped" in states:
-        say(console, f"Stopped with checkpoints; go on with: {_again()}")
+        say(console, f"Stopped with checkpoints; go on with: {shlex.join(['qmp', *options.words])}")
         return STOPPED
     _report(console, benchmark, runs, Path(options.out) / f"{benchmark.name}-{size.name}.html")
     return FAILED if "failed" in states else 0
@@ -227,8 +227,3 @@ def _report(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpec
     finished = [path for _, path in runs if RunDirectory(path).result() is not None]
     if finished:
         say(console, f"Report: {write_report(finished, out, benchmark)}")
-
-
-def _again() -> str:
-    """The command as it was given: what is finished is left alone."""
-    return shlex.join(["qmp", *sys.argv[1:]])

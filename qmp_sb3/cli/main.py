@@ -53,7 +53,7 @@ def parser() -> Parser:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a command; ``overrides`` holds the ``key=value`` pairs, wherever they stand."""
+    """The options of a command; ``overrides`` holds the ``key=value`` pairs, wherever they stand, ``words`` all of it."""
     top = parser()
     commands = _subparsers(top)
     words = [word for word in arguments[:1] if not word.startswith("-")]
@@ -71,6 +71,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if rest and "overrides" not in options:
         raise UsageError(f"{options.command}: unexpected argument {rest[0]!r}")
     options.overrides = dict(override(word, options.command) for word in rest)
+    options.words = list(arguments)
     return options
 
 

@@ -146,7 +146,7 @@ class Benchmark:
         """Environment steps of a run, all tasks together."""
         if scale.steps_per_task is not None:
             return scale.steps_per_task * len(qmp_envs.task_names(part.id, **part.options))
-        if scale.name == "laptop":
+        if scale.our_steps:
             return min(part.steps, part.laptop_steps or presets.default_steps(part.id))
         return part.steps
 
@@ -193,14 +193,18 @@ class Benchmark:
         options = {f"env_kwargs.{name}": value for name, value in part.options.items()}
         return {**options, **arm.settings, **part.settings.get(arm.name, {})}
 
-    def statement(self, scale: Scale) -> Iterator[str]:
-        """What a scale leaves of the authors' protocol, in lines for the output and the report."""
+    def statement(self, scale: Scale, seeds: Sequence[int] | None = None) -> Iterator[str]:
+        """What a scale leaves of the authors' protocol, in lines for the output and the report.
+
+        :param seeds: as for :meth:`runs`
+        """
         own = self.at(scale)
+        number = own.seeds if seeds is None else len(set(seeds))
         yield f"Scale {scale.name}: {scale.summary}."
         yield (
             f"Hyper-parameters: preset {own.preset}" + ("" if own.preset == self.preset else _not(self.preset)) + "."
         )
-        yield f"Seeds: {own.seeds}" + ("" if own.seeds == self.seeds else _not(self.seeds)) + "."
+        yield f"Seeds: {number}" + ("" if number == self.seeds else _not(self.seeds)) + "."
         short = "" if own.episodes == self.episodes else _not(self.episodes)
         yield f"Evaluation: {own.episodes} episodes of each task{short}, {own.evaluations} times in a run."
         for part in self.parts:

@@ -16,6 +16,8 @@ from qmp_sb3.experiments.run_directory import RunDirectory
 from qmp_sb3.experiments.run_spec import RunSpec
 from qmp_sb3.experiments.statistics import Interval, bootstrap, iqm
 
+RESAMPLES = 2000
+"""Of the runs, for an interval in the table."""
 LAST = 3
 """Evaluations that a result is the mean of: single ones drop when a task is lost for a moment."""
 
@@ -53,7 +55,7 @@ class Row:
     @property
     def iqm(self) -> Interval | None:
         """Interquartile mean with its 95 % bootstrap interval over runs; None without a run."""
-        return bootstrap(iqm, self.scores) if len(self.scores) else None
+        return bootstrap(iqm, self.scores, resamples=RESAMPLES) if len(self.scores) else None
 
 
 def compare(benchmark: Benchmark, runs: Iterable[tuple[RunSpec, Path]]) -> list[Row]:

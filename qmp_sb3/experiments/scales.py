@@ -20,6 +20,7 @@ class Scale:
     :param seeds: at most so many
     :param episodes: of each task and evaluation, at most so many
     :param steps_per_task: environment steps of each task
+    :param our_steps: where no number of steps per task is given, ours (``qmp train``'s) instead of the authors'
     :param settings: overrides of every run
     """
 
@@ -30,6 +31,7 @@ class Scale:
     seeds: int | None = None
     episodes: int | None = None
     steps_per_task: int | None = None
+    our_steps: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -59,6 +61,7 @@ SCALES = {
             preset="fast",
             seeds=3,
             episodes=10,
+            our_steps=True,
         ),
         Scale("full", "the authors' hyper-parameters, steps, seeds and episodes", evaluations=40),
     )

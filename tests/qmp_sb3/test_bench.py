@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -130,6 +134,21 @@ def test_a_failed_run_is_named_and_the_exit_code_tells(
     shown = capsys.readouterr().out
     assert "Failed: qmp on QMP/Point2D-v0, seed 0: " in shown and str(path) in shown
     assert "Traceback" in (path / "error.txt").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_saves_every_run_and_says_how_to_go_on(definition: Path, tmp_path: Path) -> None:
+    words = ["bench", str(definition), "--methods", "qmp", "--seeds", "0", "--out", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "qmp_sb3.cli", *words, *QUICK]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while "seed 0: 0 of 10,000 steps" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert output.strip().splitlines()[-1] == f"Stopped with checkpoints; go on with: {shlex.join(['qmp', *words, *QUICK])}"
+    [path] = (tmp_path / "runs").iterdir()
+    assert RunDirectory(path).latest_checkpoint() is not None and RunDirectory(path).result() is None
 
 
 # ---- the comparison ----

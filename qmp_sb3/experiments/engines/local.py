@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from subprocess import Popen
 
 from qmp_sb3.experiments.engines.base import Engine, Job, environment
@@ -38,13 +39,15 @@ class Local(Engine):
 
     def ended(self, handle: Popen[str]) -> str | None:
         code = handle.poll()
-        if code is None or code >= 0:
-            return None if code is None else f"its process ended with exit code {code}"
-        return f"its process was killed ({signal.Signals(-code).name})"
+        if code is None:
+            return None
+        _let_go(handle)
+        if code < 0:
+            return f"its process was killed ({signal.Signals(-code).name})"
+        return f"its process ended with exit code {code}"
 
     def halt(self, job: Job, handle: Popen[str]) -> None:
-        assert handle.stdin is not None
-        handle.stdin.close()
+        _let_go(handle)
 
     def close(self, handles: Sequence[Popen[str]]) -> None:
         for handle in handles:
@@ -56,6 +59,7 @@ class Local(Engine):
             except subprocess.TimeoutExpired:
                 handle.kill()
                 handle.wait()
+            _let_go(handle)
 
     def _process(self, job: Job) -> Popen[str]:
         job.path.mkdir(parents=True, exist_ok=True)
@@ -72,9 +76,17 @@ class Local(Engine):
             )
         assert process.stdin is not None
         order = {"spec": job.spec.to_dict(), "path": str(job.path), "threads": self.threads}
-        process.stdin.write(json.dumps(order) + "\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # it is gone already, which ended() will tell
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
         return process
+
+
+def _let_go(process: Popen[str]) -> None:
+    """Close the pipe by which a run notices that it is not wanted any more."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
 
 
 def cores() -> int:
