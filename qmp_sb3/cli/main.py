@@ -53,7 +53,7 @@ def parser() -> Parser:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a command; ``overrides`` holds the ``key=value`` pairs, wherever they stand, ``words`` all of it."""
+    """The options of a command; ``overrides`` holds the ``key=value`` pairs, ``words`` all words."""
     top = parser()
     commands = _subparsers(top)
     words = [word for word in arguments[:1] if not word.startswith("-")]
