@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import signal
@@ -11,8 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -22,13 +20,14 @@ import torch as th
 from qmp_sb3.experiments.engines.progress import ProgressFile
 from qmp_sb3.experiments.run import run
 from qmp_sb3.experiments.run_directory import RunDirectory
+from qmp_sb3.experiments.run_lock import RunInUse
 from qmp_sb3.experiments.run_spec import RunSpec
 
 Ended = Literal["finished", "stopped", "failed"]
 LOOK_SECONDS = 0.5
 """How often a run looks whether it is to stop."""
-LOCK_SECONDS = 60.0
-"""How long a run waits for the process that was at work on it before; after a kill it is gone at once."""
+PATIENCE = 60.0
+"""Seconds that a run waits for the process that was at it before."""
 
 
 def attend(
@@ -48,8 +47,7 @@ def attend(
     if look():
         return "stopped"
     try:
-        with alone(directory):
-            finished = run(RunSpec.from_dict(spec), path, ProgressFile(directory), look).finished
+        finished = _run_alone(RunSpec.from_dict(spec), directory, look)
     except Exception:
         directory.write_error(traceback.format_exc())
         return "failed"
@@ -71,23 +69,18 @@ class Looks:
         return self.answer
 
 
-@contextmanager
-def alone(directory: RunDirectory) -> Iterator[None]:
-    """Inside, no other process that asks here works on the run; the system ends the claim of one that dies.
-
-    :raises RuntimeError: if another one is still at work after :data:`LOCK_SECONDS`
-    """
-    with directory.lock.open("w", encoding="utf-8") as file:
-        until = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise RuntimeError(f"another process is at work on {directory.path}") from None
-                time.sleep(LOOK_SECONDS)
-        yield
+def _run_alone(spec: RunSpec, directory: RunDirectory, look: Looks) -> bool:
+    """Whether the run is finished; waits for a process that is still at it, as one that was told to stop may be."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return run(spec, directory.path, ProgressFile(directory), look).finished
+        except RunInUse:
+            if look():
+                return False
+            if time.monotonic() > until:
+                raise
+            time.sleep(LOOK_SECONDS)
 
 
 def main() -> int:
