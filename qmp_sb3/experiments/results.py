@@ -88,8 +88,14 @@ def by_task_set(runs: Iterable[Results]) -> dict[str, list[Results]]:
 
 
 def common_end(runs: Iterable[Results]) -> int:
-    """The last step that every run was evaluated at or after."""
-    return min(int(run.column("step").max()) for run in runs)
+    """The last step that every run was evaluated at or after.
+
+    A run with a single evaluation, of an agent that nobody watched learning, does not count if there are others.
+    """
+    runs = list(runs)
+    watched = [run for run in runs if len(run.unique("step")) > 1]
+    ends = [int(run.column("step").max()) for run in watched or runs]
+    return min(ends) if watched else max(ends)
 
 
 def scores(
@@ -99,7 +105,8 @@ def scores(
 
     :param runs: single runs of one task set
     :param measure: ``return``, ``length``, ``success_any``, ``success_all`` or ``subgoals``
-    :param at: environment steps; the evaluation is the last one up to there. None is :func:`common_end`.
+    :param at: environment steps; the evaluation is the last one up to there. None is :func:`common_end`, and the
+        single evaluation of a run that has no other, whenever it was.
     :param last: a score is the mean over so many evaluations, up to that one
     :param policy: ``"own"`` or ``"mixture"``
     :return: method -> ``(runs, tasks)``, runs by seed, tasks as in the first run
@@ -108,15 +115,16 @@ def scores(
     if last < 1:
         raise ValueError(f"last is {last}; it must be at least 1")
     tasks = _checked(runs, measure, policy)
-    at = common_end(runs) if at is None else at
+    end = common_end(runs) if at is None else at
     reached: dict[str, list[np.ndarray]] = {}
     for run in _ordered(runs):
         steps, values = _curve(run, measure, tasks, policy)
-        if steps[-1] < at:
-            raise ValueError(f"{_name(run)} ends at step {steps[-1]:,}, before {at:,}")
-        there = values[:, steps <= at]
-        if there.shape[1] < last:
-            raise ValueError(f"{_name(run)} has {there.shape[1]} evaluations up to step {at:,}, fewer than {last}")
+        single = len(steps) == 1
+        if steps[-1] < end and not single:
+            raise ValueError(f"{_name(run)} ends at step {steps[-1]:,}, before {end:,}")
+        there = values if single and at is None else values[:, steps <= end]
+        if there.shape[1] < (1 if single else last):
+            raise ValueError(f"{_name(run)} has {there.shape[1]} evaluations up to step {end:,}, fewer than {last}")
         reached.setdefault(run.key[1], []).append(there[:, -last:].mean(axis=1))
     return {method: np.stack(rows) for method, rows in reached.items()}
 
@@ -125,7 +133,7 @@ def curves(runs: Sequence[Results], measure: str, until: int | None = None, poli
     """The learning curves of every run and task.
 
     The points are the steps at which any run was evaluated, from where every run has a first evaluation; a run's
-    value there is that of its last evaluation.
+    value there is that of its last evaluation. Runs with a single evaluation are left out if there are others.
 
     :param runs: single runs of one task set
     :param measure: as in :func:`scores`
@@ -136,6 +144,7 @@ def curves(runs: Sequence[Results], measure: str, until: int | None = None, poli
     tasks = _checked(runs, measure, policy)
     until = common_end(runs) if until is None else until
     measured = [(run.key[1], _name(run), *_curve(run, measure, tasks, policy)) for run in _ordered(runs)]
+    measured = [one for one in measured if len(one[2]) > 1] or measured
     for _, name, steps, _ in measured:
         if steps[-1] < until:
             raise ValueError(f"{name} ends at step {steps[-1]:,}, before {until:,}")
