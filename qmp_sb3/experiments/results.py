@@ -11,6 +11,8 @@ import numpy as np
 
 from qmp_envs.results import FILE_NAME, MEASURES, POLICIES, Results
 from qmp_envs.task_set import closest
+from qmp_sb3.experiments.evaluations_file import results_of_evaluations
+from qmp_sb3.experiments.run_directory import RunDirectory
 
 __all__ = ["Curves", "Results", "by_task_set", "common_end", "curves", "read_runs", "scores", "tell_apart"]
 
@@ -31,30 +33,36 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     :raises FileNotFoundError: for a path without results
     :raises ValueError: if a file is damaged, or the same run is there twice
     """
-    found: dict[tuple[str, str, int], Path] = {}
-    runs: list[Results] = []
-    places: list[Path] = []
-    for path in map(Path, paths):
-        for file in _files(path):
-            for run in Results.read(file).runs():
-                runs.append(run)
-                places.append(file)
-    runs = tell_apart(runs)
-    for run, file in zip(runs, places, strict=True):
-        if run.key in found:
+    found = [(run, place) for path in paths for place in _places(Path(path)) for run in _read(place).runs()]
+    runs = tell_apart([run for run, _ in found])
+    places: dict[tuple[str, str, int], Path] = {}
+    for run, (_, place) in zip(runs, found, strict=True):
+        if run.key in places:
             task_set, method, seed = run.key
-            raise ValueError(f"{method} on {task_set} with seed {seed} is in {found[run.key]} and again in {file}")
-        found[run.key] = file
+            raise ValueError(f"{method} on {task_set} with seed {seed} is in {places[run.key]} and again in {place}")
+        places[run.key] = place
     return runs
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir() or (path / FILE_NAME).is_file():
+def _places(path: Path) -> list[Path]:
+    """Files and run directories that a path stands for."""
+    if not path.is_dir() or (path / FILE_NAME).is_file() or RunDirectory(path).is_run:
         return [path]
-    files = sorted(path.glob(f"*/{FILE_NAME}"))
-    if not files:
+    places = [place for place in sorted(path.iterdir()) if _has_results(place)]
+    if not places:
         raise FileNotFoundError(f"{path}: no results there (no {FILE_NAME}, nor folders that have one)")
-    return files
+    return places
+
+
+def _has_results(path: Path) -> bool:
+    return (path / FILE_NAME).is_file() or RunDirectory(path).is_run and RunDirectory(path).evaluations.is_file()
+
+
+def _read(place: Path) -> Results:
+    """Results of a file or a run directory, which may be from before there was :data:`FILE_NAME`."""
+    if place.is_dir() and not (place / FILE_NAME).is_file():
+        return results_of_evaluations(place)
+    return Results.read(place)
 
 
 def tell_apart(runs: Sequence[Results]) -> list[Results]:
@@ -161,7 +169,7 @@ def curves(runs: Sequence[Results], measure: str, until: int | None = None, poli
 def _checked(runs: Sequence[Results], measure: str, policy: str) -> tuple[str, ...]:
     """The tasks of the runs; ValueError if these cannot be put together."""
     if measure not in MEASURES:
-        raise ValueError(f"unknown measure {measure!r}; did you mean {closest(measure, MEASURES)!r}?")
+        raise ValueError(f"unknown measure {measure!r}; did you mean {closest(measure, list(MEASURES))!r}?")
     if policy not in POLICIES:
         raise ValueError(f"policy is {policy!r}; it must be {' or '.join(map(repr, POLICIES))}")
     if not runs:
