@@ -141,6 +141,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         """Forget all transitions."""
         self.positions = np.zeros(self.n_tasks, dtype=np.int64)  # next row to write, per task
         self.sizes = np.zeros(self.n_tasks, dtype=np.int64)  # rows filled, per task
+        self.written = np.zeros(self.n_tasks, dtype=np.int64)  # rows ever written, per task
         self._sums = self._new_sums()
         self._staged: Mapping[str, np.ndarray] = {}
         self.priorities: Priorities | None = None
@@ -249,6 +250,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             self.priorities.add(added)
         self.positions = (self.positions + added) % self.buffer_size
         self.sizes = np.minimum(self.sizes + added, self.buffer_size)
+        self.written = self.written + added
 
     def _write_finished(self, sums: Iterable[Finished]) -> None:
         for rows, tasks in sums:
