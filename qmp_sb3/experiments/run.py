@@ -196,10 +196,10 @@ def _train(
     prepared: Prepared, model: MultiTaskSAC, lock: RunLock, display: Display, should_stop: Callable[[], bool]
 ) -> RunStatus:
     spec, directory, done = prepared.spec, prepared.directory, model.num_timesteps
-    folder, newest = str(directory.path), NewestValues()
-    model.set_logger(Logger(folder, [EventFiles(folder, done if directory.is_run else None), newest]))
-    if not directory.is_run:
+    folder, newest, new = str(directory.path), NewestValues(), not directory.is_run
+    if new:
         directory.write_config(describe(spec))
+    model.set_logger(Logger(folder, [EventFiles(folder, None if new else done), newest]))
     evaluate = make_evaluation(spec, directory)
     supervise = Supervisor(spec, directory, lock, evaluate, display, newest, should_stop)
     callbacks = CallbackList([evaluate, supervise])
