@@ -4,12 +4,16 @@
 
     config.yaml             the run: its spec, hyper-parameters with versions, git revision and machine
     events.out.tfevents.*   TensorBoard
-    evaluations.npz         per evaluation, task and episode
+    evaluations.npz         per evaluation, task and episode, as SB3 and rl-zoo3 have it
+    results.parquet         the same with where it comes from, see docs/results-schema.md
+    mixture.parquet         who acted for whom between two evaluations
     checkpoints/            what a run goes on from, see checkpoints.py
     best_model.zip          the model of the best evaluation
     final_model.zip         the model at the end
     result.json             written last: a run that has it is finished
     lock.json               who writes here; only while somebody does
+
+and what engines keep there, see attended.py.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from typing import Any
 
 import yaml
 
+from qmp_envs.results import FILE_NAME
+from qmp_sb3.experiments.attended import ATTENDED, Attended
 from qmp_sb3.experiments.checkpoints import Checkpoint, Checkpoints
 from qmp_sb3.experiments.run_lock import RunLock
 from qmp_sb3.experiments.whole_files import PART, read_json, remove_parts, write_json, write_text
@@ -32,12 +38,14 @@ _COMPLETE = {"run", "settings", "sources", "tasks", "reward", "versions", "git",
 _LOG = logging.getLogger(__name__)
 
 
-class RunDirectory:
+class RunDirectory(Attended):
     """The files of one run under ``path``. Reading needs nothing but the folder."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        super().__init__(Path(path))
         self.evaluations = self.path / "evaluations.npz"
+        self.results = self.path / FILE_NAME
+        self.mixture = self.path / "mixture.parquet"
         self.final_model = self.path / "final_model.zip"
         self.best_model = self.path / "best_model.zip"
         self.checkpoints = Checkpoints(self.path / "checkpoints")
@@ -54,7 +62,7 @@ class RunDirectory:
         """Whether a new run may be written here: nothing there yet, or only what one left that was killed at once."""
         if not self.path.exists():
             return True
-        left = (self._lock.name, PART)
+        left = (self._lock.name, PART, *ATTENDED)
         return self.path.is_dir() and all(entry.name.startswith(left) for entry in self.path.iterdir())
 
     def config(self) -> dict[str, Any]:
