@@ -8,9 +8,11 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
+from qmp_envs.results import Results
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.environment_state import EnvironmentState
 from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec
+from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.run import make_model
 from qmp_sb3.training_state import training_state
 
@@ -88,6 +90,11 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert_equal(*results, "result.json")
     with np.load(one / "evaluations.npz") as left, np.load(other / "evaluations.npz") as right:
         assert_equal(dict(left), dict(right), "evaluations.npz")
+    left, right = (Results.read(path).table.drop_columns("seconds") for path in (one, other))
+    assert left.equals(right), "results.parquet"
+    if RunDirectory(one).mixture.is_file():
+        left, right = (Mixture.read(path) for path in (one, other))
+        assert_equal((left.steps, left.acted), (right.steps, right.acted), "mixture.parquet")
     for name in ("final_model.zip", "best_model.zip"):
         left, right = (MultiTaskSAC.load(path / name, device="cpu") for path in (one, other))
         assert_equal(left.get_parameters(), right.get_parameters(), name)

@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from qmp_sb3 import QMP, make_multitask_vec_env
@@ -88,11 +88,17 @@ def test_tasks_that_change_at_every_reset(tmp_path):
     np.testing.assert_array_equal(whole._slots.now(), restored._slots.now())
 
 
-def test_noise_of_the_global_generator(tmp_path):
-    checkpoints, noise = Checkpoints(tmp_path), NormalActionNoise(np.zeros(2), np.full(2, 0.3))
-    whole = tiny(drifts(), action_noise=noise)
+@pytest.mark.parametrize("kind", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
+def test_action_noise(kind, tmp_path):
+    """Of NumPy's global generator; the second one remembers where it is."""
+    checkpoints = Checkpoints(tmp_path)
+
+    def make():
+        return tiny(drifts(length=30), action_noise=kind(np.zeros(2), np.full(2, 0.3)))
+
+    whole = make()
     whole.learn(150, SaveAt(checkpoints, 75))
-    restored, _ = checkpoints.restore(tiny(drifts(), action_noise=noise), checkpoints.newest(), trust=True)
+    restored, _ = checkpoints.restore(make(), checkpoints.newest(), trust=True)
     restored.learn(150 - restored.num_timesteps, reset_num_timesteps=False)
     assert_equal(state_of(whole), state_of(restored))
 
