@@ -93,11 +93,8 @@ def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None) -> Prepar
     model = make_model(spec)
     lock = directory.lock()
     try:
-        refuse_other_content(directory, spec)
+        refuse_other_content(directory, spec)  # which another process may have changed by now
         directory.mend()
-        if directory.result() is not None:  # by another process, just now
-            lock.release()
-            return Prepared(spec, directory)
         checkpoint = directory.latest_checkpoint()
         if checkpoint is None:
             if directory.is_run:

@@ -14,6 +14,7 @@ from qmp_sb3.environment_state import EnvironmentState
 from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec
 from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.run import make_model
+from qmp_sb3.files.encoding import Encoder
 from qmp_sb3.training_state import training_state
 
 
@@ -58,10 +59,18 @@ def state_of(model: MultiTaskSAC) -> dict:
         },
         "observations": model._last_obs,
         "counters": (model.num_timesteps, model._n_updates, model._episode_num),
-        "behavior": (repr(model.behavior), model.behavior.counts, model._logged_counts),
-        "statistics": model.statistics.means(),
+        "parts": encoded(
+            [model.behavior, model._logged_counts, model.hooks, model.sharing, model.draw, model.regularizer]
+        ),
+        "statistics": encoded(model.statistics),
         "episodes": [(info["r"], info["l"]) for info in model.ep_info_buffer or []],
     }
+
+
+def encoded(value: object) -> tuple:
+    """All that an object consists of: its JSON and its arrays."""
+    arrays: dict[str, np.ndarray] = {}
+    return Encoder(arrays).encode(value), arrays
 
 
 class SaveAt(BaseCallback):

@@ -1,5 +1,7 @@
 """A model that was saved in the middle of training, and restored, ends as if nothing had happened: to the bit."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from qmp_sb3 import QMP, make_multitask_vec_env
 from qmp_sb3.experiments import Checkpoints
+from tests.qmp_envs import parallel_sets
 from tests.qmp_sb3.going_on import SaveAt, assert_equal, state_of
 from tests.qmp_sb3.small_models import Drift, drifts
 from tests.qmp_sb3.test_presets import METHODS, REACHER, small
@@ -77,6 +80,17 @@ def test_environments_of_others_where_they_can_be_pickled(tmp_path):
     one, other = (model.env.envs.envs for model in (whole, restored))
     assert [env.unwrapped.episode for env in one] == [env.unwrapped.episode for env in other]
     np.testing.assert_array_equal([env.unwrapped.state for env in one], [env.unwrapped.state for env in other])
+
+
+def test_task_sets_whose_physics_tells_nothing_are_pickled(tmp_path):
+    """A user's own, here in this process and in others."""
+    for workers in (1, 2):
+        make = partial(tiny_walkers, workers)
+        assert_goes_on(make, tmp_path / str(workers), trust=True)
+
+
+def tiny_walkers(workers):
+    return tiny(make_multitask_vec_env(parallel_sets.make(parallel_sets.Walkers, workers)))
 
 
 def test_tasks_that_change_at_every_reset(tmp_path):
