@@ -38,6 +38,8 @@ methods/index
 cli
 logging
 results
+results-schema
+versions
 performance
 benchmarks
 compatibility
