@@ -6,6 +6,8 @@ import argparse
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
         benchmark, runs = plan(options)
         size, engine = scale(options.scale), make_engine(options.engine, **_engine_settings(options))
     given = (f"{key} is {value}." for key, value in options.overrides.items())
-    for line in (*benchmark.statement(size, options.seeds), *given):
+    benchmark = replace(benchmark, notes=(*benchmark.statement(size, options.seeds), *given))
+    for line in benchmark.notes:
         say(console, line)
     if options.dry_run:
         console.print(_dry_run(runs))
@@ -133,8 +136,6 @@ def _engine_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its task sets."""
-    from dataclasses import replace
-
     from qmp_sb3.checks import one_of
 
     if labels is None:
@@ -149,8 +150,6 @@ def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
 
 def _rows(benchmark: Benchmark, words: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its rows, or with others."""
-    from dataclasses import replace
-
     from qmp_sb3 import presets
     from qmp_sb3.experiments.benchmark import Arm
 
@@ -220,10 +219,10 @@ def _report(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpec
     from qmp_sb3.experiments.run_directory import RunDirectory
 
     try:
-        from qmp_sb3.experiments.report import write_report
+        report = import_module("qmp_sb3.experiments.report")
     except ImportError as error:
         say(console, f"No report was written: {error}")
         return
     finished = [path for _, path in runs if RunDirectory(path).result() is not None]
     if finished:
-        say(console, f"Report: {write_report(finished, out, benchmark)}")
+        say(console, f"Report: {report.write_report(finished, out, benchmark)}")
