@@ -65,6 +65,7 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
         checks.refuse_unsupported(policy, use_sde, replay_buffer_class)
         if policy == "MlpPolicy":
             checks.refuse_policy_arguments(kwargs.get("policy_kwargs"))
+        checks.refuse_replay_arguments(kwargs.get("replay_buffer_kwargs"))
         # A behavior remembers and counts, so every model has its own.
         self.behavior: Behavior = deepcopy(parse_behavior(behavior))
         self.warmup_actions = checks.one_of("warmup_actions", warmup_actions, ("random", "policy"))

@@ -206,7 +206,7 @@ def _sum(runs: Sequence[tuple[RunSpec, Path]]) -> str:
 
 def _compare(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpec, Path]]) -> None:
     from qmp_sb3.experiments.benchmark import MOMENTS
-    from qmp_sb3.experiments.comparison import compare, comparison_table
+    from qmp_sb3.experiments.published import compare, comparison_table
 
     console.print(comparison_table(benchmark, compare(benchmark, runs)))
     say(console, f"Ours: {MOMENTS[benchmark.moment]}. Published: {benchmark.published}.")

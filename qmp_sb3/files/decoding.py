@@ -122,9 +122,11 @@ def pickled(node: Node, at: Steps = ()) -> Iterator[tuple[str, str]]:
     if isinstance(node, dict):
         if node.get(KIND) == "pickle":
             yield place(at), str(node.get("class"))
-        inside = {"of", "state"} if KIND in node else node.keys()
-        for key in inside & node.keys():
-            yield from pickled(node[key], at if KIND in node else (*at, key))
+        for key, one in node.items():
+            if KIND not in node:
+                yield from pickled(one, (*at, key))
+            elif key in ("of", "state"):
+                yield from pickled(one, at)
     elif isinstance(node, list):
         for number, one in enumerate(node):
             yield from pickled(one, (*at, number))

@@ -12,6 +12,7 @@ import enum
 import json
 import math
 import pathlib
+import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -101,7 +102,8 @@ class Encoder:
 
     def pickle(self, value: Any, at: Steps) -> Node:
         """What has no other form. Reading it runs code."""
-        kind = known_classes.name_of(value if hasattr(value, "__qualname__") else type(value))
+        named = isinstance(value, (type, types.FunctionType))
+        kind = known_classes.name_of(value if named else type(value))
         try:
             data = cloudpickle.dumps(value)
         except Exception as error:

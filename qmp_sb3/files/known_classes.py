@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+import types
 from functools import cache
 
 import numpy as np
@@ -56,7 +57,7 @@ BIT_GENERATORS = {name: getattr(np.random, name) for name in ("PCG64", "PCG64DXS
 TORCH_DTYPES = {str(value): value for value in vars(th).values() if isinstance(value, th.dtype)}
 
 
-def name_of(cls: type) -> str:
+def name_of(cls: type | types.FunctionType) -> str:
     """Module and name, ``torch.nn.modules.activation.ReLU``."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
