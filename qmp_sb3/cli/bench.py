@@ -66,8 +66,7 @@ def run(options: argparse.Namespace) -> int:
         benchmark, runs = plan(options)
         size, engine = scale(options.scale), make_engine(options.engine, **_engine_settings(options))
     given = (f"{key} is {value}." for key, value in options.overrides.items())
-    benchmark = replace(benchmark, notes=(*benchmark.statement(size, options.seeds), *given))
-    for line in benchmark.notes:
+    for line in (*benchmark.statement(size, options.seeds), *given):
         say(console, line)
     if options.dry_run:
         console.print(_dry_run(runs))
@@ -92,7 +91,11 @@ def _list() -> Table:
     from qmp_sb3.experiments.definitions import available, read
     from qmp_sb3.experiments.scales import SCALES
 
-    table = Table(title="Definitions", title_justify="left", caption="runs and steps of all runs together, by scale")
+    table = Table(
+        title="Definitions",
+        title_justify="left",
+        caption="runs and steps of all runs together, by scale; smoke has 40 steps of each task",
+    )
     for heading in ("name", "what", "task sets", "rows", *(name for name in SCALES if name != "smoke")):
         table.add_column(heading, no_wrap=heading == "name")
     for name in available():

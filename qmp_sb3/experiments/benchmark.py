@@ -112,7 +112,6 @@ class Benchmark:
     :param arms: the rows
     :param parts: the columns
     :param limits: scale: what of it is other than usual (``seeds``, ``episodes``, ``evaluations``)
-    :param notes: what the runs at hand leave of the authors' protocol, for the report
     """
 
     name: str
@@ -131,7 +130,6 @@ class Benchmark:
     arms: Mapping[str, Arm]
     parts: tuple[Part, ...]
     limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
     def at(self, scale: Scale) -> Scale:
         """The scale as this definition has it: what it does not say itself is the authors'."""
