@@ -125,7 +125,12 @@ def embedded(upstream: type) -> type:
         def restore(self, random_vector: np.ndarray, saved: Mapping[str, Any]) -> None:
             """Continue an episode that was ``saved``: begin it again, then put everything where it was."""
             self.start(random_vector)
-            self.__dict__.update(saved["remembered"])
+            # Copies: an array whose memory is someone else's would not be remembered the next time.
+            own = {
+                name: value.copy() if isinstance(value, np.ndarray) else value
+                for name, value in saved["remembered"].items()
+            }
+            self.__dict__.update(own)
             mujoco.mj_setState(self.model, self.data, saved["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
 
         def failed(self) -> bool:
