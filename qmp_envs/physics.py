@@ -208,7 +208,7 @@ class MujocoPhysics:
             self._bind()
         for slot, (saved, (model, data)) in enumerate(zip(slots, self._simulators, strict=True)):
             mujoco.mj_resetData(model, data)
-            mujoco.mj_setState(model, data, saved["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
+            mujoco.mj_setState(model, data, np.array(saved["integration"]), mujoco.mjtState.mjSTATE_INTEGRATION)
             for name, values in saved["moment"].items():
                 vars(self.state)[name][slot] = values
 

@@ -131,7 +131,8 @@ def embedded(upstream: type) -> type:
                 for name, value in saved["remembered"].items()
             }
             self.__dict__.update(own)
-            mujoco.mj_setState(self.model, self.data, saved["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
+            state = np.array(saved["integration"])
+            mujoco.mj_setState(self.model, self.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
 
         def failed(self) -> bool:
             """Whether MuJoCo gave up in the latest step (it has reset itself then)."""
