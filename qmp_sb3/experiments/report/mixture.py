@@ -1,0 +1,287 @@
+"""Who acted for whom while the runs learned: QMP's Figures 14 and 15."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from qmp_sb3.experiments.report.figure import Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.palette import INK, PAPER, QUIET, task_colors
+from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
+from qmp_sb3.experiments.report.words import listed, number_of
+from qmp_sb3.experiments.results import read_mixture
+
+MOST_TIMES = 40
+MOST_CELLS = 60_000
+"""Numbers in all heatmaps of a task set; with many tasks there are fewer points in time."""
+FEW = 10
+"""Up to so many candidates each has a color of its own, and its share stands in the cell."""
+LARGEST = 3
+"""Candidates that are named where there are more."""
+OTHERS = "all others together"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A method's mixture, the mean over its runs.
+
+    :param steps: end of each stretch of training, ``(times,)``
+    :param shares: share of task i's steps in which candidate j acted, ``(times, tasks, candidates)``
+    :param candidates: the tasks, then fixed policies
+    :param seeds: number of runs
+    """
+
+    method: str
+    tasks: tuple[str, ...]
+    candidates: tuple[str, ...]
+    steps: np.ndarray
+    shares: np.ndarray
+    seeds: int
+
+    @property
+    def others(self) -> np.ndarray:
+        """The same with 0 where a task's own policy acts."""
+        own = np.equal.outer(np.array(self.tasks), np.array(self.candidates))
+        return np.where(own, 0.0, self.shares)
+
+
+def mixtures(runs: TaskSetRuns) -> list[Mixture]:
+    """Of every method in which other policies act too, and whose runs say so."""
+    found = []
+    for method in runs.methods:
+        recorded = [table for run in runs.of(method) if (table := _recorded(run)) is not None]
+        if not recorded:
+            continue
+        candidates = tuple(dict.fromkeys([*runs.tasks, *(name for table in recorded for name in table[2])]))
+        cells = len(runs.tasks) * len(candidates) * len(runs.methods)
+        times = max(4, min(MOST_TIMES, MOST_CELLS // cells))
+        end = max(int(steps[-1]) for steps, *_ in recorded)
+        edges = np.linspace(0, end, times + 1)[1:].round()
+        several = [_binned(table, edges, runs.tasks, candidates) for table in recorded]
+        shares = np.nanmean(np.stack(several), axis=0)
+        known = ~np.isnan(shares).all(axis=(1, 2))
+        mixture = Mixture(method, runs.tasks, candidates, edges[known].astype(int), shares[known], len(recorded))
+        if mixture.others.max(initial=0) > 0:
+            found.append(mixture)
+    return found
+
+
+def average(runs: TaskSetRuns, several: Sequence[Mixture]) -> Figure:
+    """Who acted for whom over the whole training: Figure 15."""
+    panels = tuple(
+        Panel(mixture.method, _cells(mixture, mixture.shares.mean(axis=0)[None], [0]), _description(mixture, "on average"))
+        for mixture in several
+    )
+    return _heatmap(
+        runs,
+        several,
+        f"{runs.slug}-mixture-average",
+        "Who acted for whom, over the whole training",
+        f"Share of each task's steps (row) in which each policy (column) acted. {_of(several)} The cells on the "
+        "diagonal, a task's own policy, are left white so that the others show. QMP's Figure 15.",
+        panels,
+    )
+
+
+def over_time(runs: TaskSetRuns, several: Sequence[Mixture]) -> Figure:
+    """The same with a slider through time."""
+    panels = tuple(
+        Panel(
+            mixture.method,
+            _cells(mixture, mixture.shares, range(len(mixture.steps))),
+            _description(mixture, "at a time of training that a slider chooses"),
+        )
+        for mixture in several
+    )
+    longest = max(several, key=lambda mixture: len(mixture.steps))
+    return _heatmap(
+        runs,
+        several,
+        f"{runs.slug}-mixture-over-time",
+        "Who acted for whom, through training",
+        f"As above, of one part of training at a time; {number_of(len(longest.steps), 'part')}, each the mean of what was "
+        "logged in it. Move the slider with the pointer or the arrow keys.",
+        panels,
+        controls="time",
+        settings={"steps": longest.steps.tolist()},
+    )
+
+
+def curves(runs: TaskSetRuns, mixture: Mixture) -> Figure:
+    """The share of every other policy, per task: Figure 14."""
+    few = len(mixture.candidates) <= FEW
+    panels = []
+    for row, task in enumerate(mixture.tasks):
+        shares = mixture.others[:, row]  # (times, candidates)
+        others = [place for place, name in enumerate(mixture.candidates) if name != task]
+        shown = others if few else sorted(others, key=lambda place: -shares[:, place].mean())[:LARGEST]
+        lines = {mixture.candidates[place]: shares[:, place] for place in shown} | {OTHERS: shares.sum(axis=1)}
+        records = [
+            {
+                "step": int(step),
+                "candidate": name,
+                "series": name if few or name == OTHERS else f"{number + 1}",
+                "share": _plain(share),
+                "last": step == mixture.steps[-1],
+            }
+            for number, (name, values) in enumerate(lines.items())
+            for step, share in zip(mixture.steps, values, strict=True)
+        ]
+        first, last = lines[OTHERS][0], lines[OTHERS][-1]
+        description = f"Other policies acted in {first:.0%} of the steps of {task} at first and in {last:.0%} at the end."
+        panels.append(Panel(task, columns_of(records, ("step", "candidate", "series", "share", "last")), description))
+    series = [*mixture.candidates, OTHERS] if few else [*(f"{n + 1}" for n in range(LARGEST)), OTHERS]
+    named = "" if few else f" Named are the {LARGEST} that acted most."
+    return Figure(
+        f"{runs.slug}-mixture-curves-{slug(mixture.method)}",
+        f"Other policies over training: {mixture.method}",
+        f"Share of a task's steps in which policies of other tasks acted; the rest is its own.{named} "
+        f"{_of([mixture])} QMP's Figure 14.",
+        _curves_chart(series, few),
+        tuple(panels),
+        {"step": "steps", "candidate": "policy", "share": "share"},
+        kind="grid",
+        controls="legend" if few else "",
+        settings={"names": series, "colors": _series_colors(series)},
+    )
+
+
+def _heatmap(
+    runs: TaskSetRuns,
+    several: Sequence[Mixture],
+    name: str,
+    title: str,
+    caption: str,
+    panels: tuple[Panel, ...],
+    **more: Any,
+) -> Figure:
+    highest = max(float(mixture.others.max()) for mixture in several)
+    candidates = max((mixture.candidates for mixture in several), key=len)
+    headings = {"step": "until step", "task": "task", "candidate": "policy", "share": "share"}
+    if not more:
+        headings.pop("step")
+    return Figure(name, title, caption, _matrix(runs.tasks, candidates, highest), panels, headings, "matrix", **more)
+
+
+def _matrix(tasks: Sequence[str], candidates: Sequence[str], highest: float) -> alt.LayerChart:
+    few = len(candidates) <= FEW
+    size = {"width": alt.Step(46 if few else 11), "height": alt.Step(34 if few else 11)}
+    axis = {"ticks": False, "domain": False, "labelPadding": 6, "labelFontSize": 11 if few else 8}
+    x = alt.X("candidate:N", title="policy that acts", sort=list(candidates)).axis(orient="top", labelAngle=-45, **axis)
+    y = alt.Y("task:N", title="task", sort=list(tasks)).axis(**axis)
+    now = alt.Chart(data()).transform_filter("datum.time === time")
+    # A light cell is a small share on a light page and on a dark one.
+    strength = alt.Opacity("share:Q", legend=None).scale(domain=[0, highest], range=[0.04, 1], clamp=True)
+    tooltip = [
+        alt.Tooltip("task:N"),
+        alt.Tooltip("candidate:N", title="policy"),
+        alt.Tooltip("share:Q", format=".1%"),
+        alt.Tooltip("step:Q", title="until step", format=","),
+    ]
+    other = now.transform_filter("datum.task !== datum.candidate")
+    own = now.transform_filter("datum.task === datum.candidate")
+    layers = [
+        other.mark_rect(color="var(--accent)", stroke=PAPER, strokeWidth=1).encode(
+            x=x, y=y, opacity=strength, tooltip=tooltip
+        ),
+        own.mark_rect(fillOpacity=0, stroke="var(--line)", strokeWidth=1).encode(x=x, y=y, tooltip=tooltip),
+    ]
+    if few:
+        text = {"fontSize": 10, "baseline": "middle"}
+        bright = alt.condition(f"datum.share > {0.55 * highest}", alt.value(PAPER), alt.value(INK))
+        form = alt.Text("share:Q", format=".0%")
+        layers += [
+            other.mark_text(**text).encode(x=x, y=y, text=form, color=bright),
+            own.mark_text(**text).encode(x=x, y=y, text=form, color=alt.value(QUIET)),
+        ]
+    return alt.layer(*layers).add_params(alt.param(name="time", value=0)).properties(**size)
+
+
+def _curves_chart(series: Sequence[str], few: bool) -> alt.LayerChart:
+    color = alt.Color("series:N", legend=None).scale(domain=list(series), range=_series_colors(series))
+    x = alt.X("step:Q", title="environment steps").axis(format="~s", tickCount=4).scale(nice=False)
+    y = alt.Y("share:Q", title="share of steps").axis(format="%", tickCount=4)
+    shown = alt.Chart(data()).transform_filter("indexof(shown, datum.series) >= 0")
+    tooltip = [
+        alt.Tooltip("candidate:N", title="policy"),
+        alt.Tooltip("step:Q", title="steps", format=","),
+        alt.Tooltip("share:Q", format=".1%"),
+    ]
+    dash = alt.condition(f"datum.series === '{OTHERS}'", alt.value([4, 3]), alt.value([1, 0]))
+    layers = [
+        shown.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, detail="candidate:N", strokeDash=dash),
+        shown.mark_point(size=60, opacity=0, filled=True).encode(x=x, y=y, color=color, tooltip=tooltip),
+    ]
+    if not few:
+        ends = shown.transform_filter(f"datum.last && datum.series !== '{OTHERS}'")
+        layers.append(
+            ends.mark_text(align="right", dx=-3, dy=-5, fontSize=9).encode(x=x, y=y, text="candidate:N", color=color)
+        )
+    return alt.layer(*layers).add_params(alt.param(name="shown", value=list(series))).properties(height=150)
+
+
+def _series_colors(series: Sequence[str]) -> list[str]:
+    return [*task_colors(series[:-1]), INK]
+
+
+def _recorded(run: Run) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], tuple[np.ndarray, np.ndarray]] | None:
+    """Steps, shares, candidates and (task, candidate) indices of the rows of a run's mixture, None without one."""
+    table = None if run.directory is None else read_mixture(run.directory)
+    if table is None or not len(table):
+        return None
+    candidates = tuple(dict.fromkeys(table["candidate"].to_pylist()))
+    names = run.results.tasks
+    of = np.array([names.index(task) for task in table["task"].to_pylist()])
+    by = np.array([candidates.index(name) for name in table["candidate"].to_pylist()])
+    order = np.argsort(table["step"].to_numpy(), kind="stable")
+    return table["step"].to_numpy()[order], table["share"].to_numpy()[order], candidates, (of[order], by[order])
+
+
+def _binned(table: Any, edges: np.ndarray, tasks: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
+    """Mean of the shares in each stretch, weighted by the steps that each row stands for; NaN without rows."""
+    steps, shares, names, (of, by) = table
+    places = np.array([list(candidates).index(name) for name in names])
+    times = np.unique(steps)
+    lengths = np.diff(times, prepend=0)[np.searchsorted(times, steps)]
+    stretch = np.searchsorted(edges, steps)
+    sums, weights = np.zeros((2, len(edges), len(tasks), len(candidates)))
+    np.add.at(sums, (stretch, of, places[by]), shares * lengths)
+    np.add.at(weights, (stretch, of, places[by]), lengths)
+    return np.divide(sums, weights, out=np.full(sums.shape, np.nan), where=weights > 0)
+
+
+def _cells(mixture: Mixture, shares: np.ndarray, times: Sequence[int]) -> dict[str, list[Any]]:
+    """Rows of the heatmap; ``shares (times, tasks, candidates)``."""
+    grid = np.indices(shares.shape).reshape(3, -1)
+    steps = mixture.steps if len(shares) == len(mixture.steps) else mixture.steps[-1:]
+    return {
+        "time": [times[t] for t in grid[0].tolist()],
+        "step": steps[grid[0]].tolist(),
+        "task": [mixture.tasks[i] for i in grid[1].tolist()],
+        "candidate": [mixture.candidates[j] for j in grid[2].tolist()],
+        "share": [_plain(share) for share in shares.reshape(-1)],
+    }
+
+
+def _description(mixture: Mixture, when: str) -> str:
+    average = mixture.others.mean(axis=0)
+    total = average.sum(axis=1)
+    most, least = int(total.argmax()), int(total.argmin())
+    return (
+        f"Heatmap of {mixture.method}: share of each task's steps in which each policy acted, {when}. "
+        f"Other policies act most for {mixture.tasks[most]} ({total[most]:.0%} of its steps) and least for "
+        f"{mixture.tasks[least]} ({total[least]:.0%})."
+    )
+
+
+def _of(several: Sequence[Mixture]) -> str:
+    counts = [f"{mixture.method} {number_of(mixture.seeds, 'seed')}" for mixture in several]
+    return f"Mean over seeds: {listed(counts, 20)}."
+
+
+def _plain(number: float) -> float | None:
+    return None if np.isnan(number) else round(float(number), 3)

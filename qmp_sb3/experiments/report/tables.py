@@ -1,0 +1,166 @@
+"""The tables of the report: scores with ranks, ours beside published numbers, costs, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from qmp_sb3.experiments.report import estimates
+from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
+from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval, listed, number_of, thousands, value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``text`` and, smaller below it, ``detail``; ``best`` marks the highest of a column, ``bar`` is a share of it."""
+
+    text: str
+    detail: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; the first column names the row.
+
+    :param headings: the text and what it means, for a tip
+    :param methods: of each row, for its color; empty where rows are no methods
+    """
+
+    name: str
+    title: str
+    caption: str
+    headings: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    methods: tuple[str, ...] = ()
+
+
+def scores(runs: TaskSetRuns) -> Table:
+    """Every measure of every method, best first by the most important one, and the mean rank over tasks."""
+    by_measure = {measure: runs.scores(measure) for measure in runs.measures if measure != "length"}
+    main = next(iter(by_measure))
+    iqms = {measure: {m: estimates.iqm(v) for m, v in found.items()} for measure, found in by_measure.items()}
+    ranks = estimates.mean_ranks(by_measure[main])
+    order = sorted(by_measure[main], key=lambda method: (-iqms[main][method], ranks[method]))
+    lines = []
+    for method in order:
+        count = len(by_measure[main][method])
+        cells = [Cell(method), Cell(f"{count}"), Cell(f"{ranks[method]:.2f}", best=ranks[method] == min(ranks.values()))]
+        for measure, found in by_measure.items():
+            top = max(iqms[measure].values())
+            low, high = estimates.iqm_interval(found[method])
+            mean = float(found[method].mean())
+            best = iqms[measure][method] == top
+            cells += [
+                Cell(value(iqms[measure][method], measure), interval(low, high, measure), best),
+                Cell(value(mean, measure)),
+            ]
+        lines.append(tuple(cells))
+    headings = [("method", ""), ("seeds", "runs with different seeds"), ("rank", "mean over tasks of the method's rank")]
+    for measure in by_measure:
+        headings += [
+            (f"{MEASURES[measure]}, IQM", f"{MEANINGS[measure]}; interquartile mean over seeds and tasks"),
+            (f"{MEASURES[measure]}, mean", f"{MEANINGS[measure]}; mean over seeds and tasks"),
+        ]
+    return Table(
+        f"{runs.slug}-scores",
+        "What was reached",
+        f"At {runs.scored_at:,} steps ({runs.about_scores()}), each task's own deterministic policy. IQM: mean of the "
+        "middle half of all seeds and tasks, with its 95% stratified bootstrap interval; one seed has none. Rank: of the "
+        f"method on a task by {MEASURES[main]}, 1 is best, mean over tasks. The best of a column is bold.{_left_out(runs)}",
+        tuple(headings),
+        tuple(lines),
+        tuple(order),
+    )
+
+
+def _left_out(runs: TaskSetRuns) -> str:
+    missing = [run for run in runs.unfinished if run not in runs.compared]
+    if not missing:
+        return "" if not runs.unfinished else " None of these runs reached its end."
+    names = [f"{run.method} seed {run.seed} ({run.steps:,} of {run.spec['steps']:,} steps)" for run in missing]
+    return f" Not counted, because unfinished: {listed(names)}."
+
+
+def costs(groups: Sequence[TaskSetRuns]) -> Table:
+    """Steps per second, hours and machine of each method."""
+    lines, methods = [], []
+    for runs in groups:
+        for method in runs.methods:
+            several = [run for run in runs.runs if run.method == method]
+            timed = [run for run in several if run.seconds]
+            seconds = [run.seconds or 0.0 for run in timed]
+            speed = [run.steps / (run.seconds or 1.0) for run in timed]
+            machines = dict.fromkeys(machine(run) for run in several)
+            methods.append(method)
+            lines.append(
+                (
+                    Cell(method),
+                    Cell(runs.id),
+                    Cell(f"{len(several)}"),
+                    Cell(f"{median(run.steps for run in several):,.0f}"),
+                    Cell(thousands(median(speed)) if speed else "–", _spread(speed)),
+                    Cell(hours(median(seconds)) if seconds else "–"),
+                    Cell(hours(sum(seconds)) if seconds else "–"),
+                    Cell(listed([name for name in machines if name]) or "not recorded"),
+                )
+            )
+    headings = ("method", "task set", "runs", "steps", "steps/s", "time of a run", "time of all", "machine")
+    tips = ("", "", "", "median", "median, with the slowest and the fastest run", "median", "sum", "")
+    return Table(
+        "costs-table",
+        "Costs and times",
+        "Wall time of training and evaluation, up to the last evaluation; environment steps of all tasks together. "
+        "Runs that shared a machine with others are slower than they could be.",
+        tuple(zip(headings, tips, strict=True)),
+        tuple(lines),
+        tuple(methods),
+    )
+
+
+def _spread(speed: Sequence[float]) -> str:
+    return f"{thousands(min(speed))} to {thousands(max(speed))}" if len(speed) > 1 else ""
+
+
+def machine(run: Run) -> str:
+    """The kind of machine that a run was trained on."""
+    about = run.about.get("machine") or {}
+    parts = [str(about[key]) for key in ("processor", "gpu") if about.get(key)]
+    parts = parts or [str(about[key]) for key in ("system", "architecture") if about.get(key)]
+    cpus = about.get("cpus")
+    return ", ".join([*parts, *([number_of(int(cpus), "core")] if cpus else [])])
+
+
+def beside_published(runs: Sequence[TaskSetRuns], benchmark: Any) -> Table | None:
+    """Ours beside the numbers of a benchmark's source; None where it gives none."""
+    published = estimates.published(benchmark)
+    if not published:
+        return None
+    lines, methods = [], []
+    for task_set, method, theirs, source in published:
+        group = next((one for one in runs if one.id == task_set), None)
+        found = {} if group is None else group.scores(benchmark.measure)
+        mine = found.get(method)
+        methods.append(method)
+        if mine is None:
+            ours = Cell("not run")
+        else:
+            low, high = estimates.mean_interval(mine[..., None])
+            ours = Cell(
+                value(float(mine.mean()), benchmark.measure),
+                interval(float(low[0]), float(high[0]), benchmark.measure) or "one seed",
+            )
+        lines.append((Cell(method), Cell(task_set), ours, Cell(theirs), Cell(source)))
+    headings = (("method", ""), ("task set", ""), ("ours", MEASURES[benchmark.measure]), ("published", ""), ("source", ""))
+    return Table(
+        "published-table", "Beside the published numbers", "", headings, tuple(lines), tuple(methods)
+    )
+
+
+def finite(values: np.ndarray) -> bool:
+    """Whether there is an interval at all."""
+    return bool(np.isfinite(values).all())
