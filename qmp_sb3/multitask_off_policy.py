@@ -290,16 +290,19 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         self._record_mixture()
         super().dump_logs()
 
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of those who may act for a task: the tasks' policies, then the fixed ones."""
+        return (*self.task_names, *(f"fixed-{number}" for number in range(self.behavior.n_fixed())))
+
     def _record_mixture(self) -> None:
         """Who acted for whom since the last log: ``mixture/<task>/<candidate>``, rows sum to one."""
         counts = self.behavior.counts.copy()
         window, self._logged_counts = counts - self._logged_counts, counts
-        fixed = [f"fixed-{number}" for number in range(self.behavior.n_fixed())]
-        candidates = [*self.task_names, *fixed]
-        if len(candidates) == 1:
+        if len(self.candidates) == 1:
             return
         for task, row in zip(self.task_names, window, strict=True):
-            for candidate, steps in zip(candidates, row, strict=True):
+            for candidate, steps in zip(self.candidates, row, strict=True):
                 if row.sum() > 0:
                     self.logger.record(f"mixture/{task}/{candidate}", steps / row.sum(), exclude="stdout")
 

@@ -4,7 +4,9 @@
 
     config.yaml             the run: its spec, hyper-parameters with versions, git revision and machine
     events.out.tfevents.*   TensorBoard
-    evaluations.npz         per evaluation, task and episode
+    evaluations.npz         per evaluation, task and episode, as SB3 and rl-zoo3 have it
+    results.parquet         the same with where it comes from, see docs/results-schema.md
+    mixture.parquet         who acted for whom between two evaluations
     checkpoints/000100000/  model.zip, replay.pkl, checkpoint.json (the two newest are kept)
     best_model.zip          the model of the best evaluation
     final_model.zip         the model at the end
@@ -23,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from qmp_envs.results import FILE_NAME
 
 KEPT_CHECKPOINTS = 2
 
@@ -50,6 +54,8 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.evaluations = self.path / "evaluations.npz"
+        self.results = self.path / FILE_NAME
+        self.mixture = self.path / "mixture.parquet"
         self.final_model = self.path / "final_model.zip"
         self.best_model = self.path / "best_model.zip"
 

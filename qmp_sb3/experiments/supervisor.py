@@ -14,6 +14,7 @@ from qmp_envs.evaluation import Evaluation
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.experiments.live import Display
+from qmp_sb3.experiments.recorder import Recorder
 from qmp_sb3.experiments.run_directory import Checkpoint, RunDirectory
 from qmp_sb3.experiments.run_spec import RunSpec
 
@@ -49,6 +50,7 @@ class Supervisor(BaseCallback):
         super().__init__()
         self.spec, self.directory, self.evaluate = spec, directory, evaluate
         self.display, self.newest, self.should_stop = display, newest, should_stop
+        self.recorder = Recorder(directory)
         self.stopped = False
         self._seconds_before = checkpoint.seconds if checkpoint is not None else 0.0
         self._began = time.monotonic()
@@ -97,6 +99,8 @@ class Supervisor(BaseCallback):
         if self.evaluate.last is not self._shown:
             self._shown = self.evaluate.last
             assert self._shown is not None
+            assert isinstance(self.model, MultiTaskSAC)
+            self.recorder.add(self.model, self.seconds, self._shown, self.evaluate.last_mixture)
             self.display.evaluated(self.num_timesteps, self._shown)
             self.evaluated_at = self.num_timesteps
         self.display.progress(self.num_timesteps, self.newest.values)
