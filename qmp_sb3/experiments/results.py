@@ -12,7 +12,7 @@ import numpy as np
 from qmp_envs.results import FILE_NAME, MEASURES, POLICIES, Results
 from qmp_envs.task_set import closest
 
-__all__ = ["Curves", "Results", "by_task_set", "common_end", "curves", "read_runs", "scores", "tell_apart"]
+__all__ = ["Curves", "Results", "by_task_set", "common_end", "curves", "read_runs", "result_files", "scores", "tell_apart"]
 
 
 class Curves(NamedTuple):
@@ -35,7 +35,7 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     runs: list[Results] = []
     places: list[Path] = []
     for path in map(Path, paths):
-        for file in _files(path):
+        for file in result_files(path):
             for run in Results.read(file).runs():
                 runs.append(run)
                 places.append(file)
@@ -48,7 +48,8 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     return runs
 
 
-def _files(path: Path) -> list[Path]:
+def result_files(path: Path) -> list[Path]:
+    """The results files that a path stands for: itself, a run directory's, those of the run directories in a folder."""
     if not path.is_dir() or (path / FILE_NAME).is_file():
         return [path]
     files = sorted(path.glob(f"*/{FILE_NAME}"))

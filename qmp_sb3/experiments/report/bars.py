@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import numpy as np
 
-from qmp_sb3.experiments.report.estimates import mean_interval
+from qmp_sb3.experiments.report.curves import SHORT
+from qmp_sb3.experiments.report.estimates import of_each_task
 from qmp_sb3.experiments.report.figure import Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
@@ -19,18 +20,17 @@ NAMES = ("task", "method", "mean", "low", "high")
 def bars(runs: TaskSetRuns, measure: str) -> Figure:
     """One group of bars per task, one bar per method."""
     scores = runs.scores(measure)
-    records, best = [], []
+    reached = {method: of_each_task(values[..., None]) for method, values in scores.items()}
+    records = [
+        {"task": task, "method": method}
+        | {name: _plain(array[place, 0]) for name, array in zip(("mean", "low", "high"), interval, strict=True)}
+        for place, task in enumerate(runs.tasks)
+        for method, interval in reached.items()
+    ]
+    best = []
     for place, task in enumerate(runs.tasks):
-        means = {}
-        for method, values in scores.items():
-            of_task = values[:, place : place + 1, None]
-            mean, (low, high) = of_task.mean(), mean_interval(of_task)
-            means[method] = float(mean)
-            records.append(
-                {"task": task, "method": method, "mean": _plain(mean), "low": _plain(low[0]), "high": _plain(high[0])}
-            )
-        top = max(means, key=lambda method: means[method])
-        best.append(f"{task} {top} {value(means[top], measure)}")
+        top = max(reached, key=lambda method: reached[method].value[place, 0])
+        best.append(f"{task} {top} {value(float(reached[top].value[place, 0]), measure)}")
     description = f"Bars of {MEASURES[measure]} for every task and method. The highest of each task: {listed(best, 50)}."
     return Figure(
         f"{runs.slug}-{measure}-bars",
@@ -51,10 +51,13 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> alt.
     y = alt.Y("task:N", title=None, sort=list(tasks)).axis(ticks=False, domain=False, labelPadding=8)
     y = y.scale(paddingInner=0.28, paddingOuter=0.1)
     offset = alt.YOffset("method:N", sort=methods)
+    middle = alt.YOffset("method:N", sort=methods, bandPosition=0.5)
     scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(nice=True)
-    axis = alt.Axis(format="%" if measure in RATES else "~s", grid=True, tickCount=5)
+    axis = alt.Axis(grid=True, tickCount=5, **({"format": "%"} if measure in RATES else {"labelExpr": SHORT}))
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
     color = alt.Color("method:N", legend=None).scale(domain=methods, range=[look.color for look in looks.values()])
+    # So that a bar of length 0 can be seen.
+    edge = alt.Stroke("method:N", legend=None, scale=color["scale"])
     tooltip = [
         alt.Tooltip("task:N"),
         alt.Tooltip("method:N"),
@@ -62,13 +65,13 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> alt.
         alt.Tooltip("low:Q", title="from", format=form),
         alt.Tooltip("high:Q", title="to", format=form),
     ]
-    bars = shown.mark_bar(cornerRadiusEnd=1).encode(
-        x=alt.X("mean:Q", title=MEASURES[measure], scale=scale, axis=axis), y=y, yOffset=offset, color=color, tooltip=tooltip
+    bars = shown.mark_bar(strokeWidth=1).encode(
+        x=alt.X("mean:Q", title=MEASURES[measure], scale=scale, axis=axis), y=y, yOffset=offset, color=color, stroke=edge, tooltip=tooltip
     )
     rules = (
         shown.transform_filter("datum.low !== null")
         .mark_rule(strokeWidth=1.2, color=INK)
-        .encode(x="low:Q", x2="high:Q", y=y, yOffset=offset)
+        .encode(x="low:Q", x2="high:Q", y=y, yOffset=middle)
     )
     step = alt.Step(thickness * len(methods) / 0.72 + 4, **{"for": "position"})
     return alt.layer(bars, rules).add_params(alt.param(name="shown", value=methods)).properties(height=step)

@@ -8,17 +8,20 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from qmp_sb3.experiments.report.estimates import of_all_tasks, of_each_task
 from qmp_sb3.experiments.report.figure import Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, listed, number_of, value
-from qmp_sb3.experiments.report.estimates import mean_interval
+from qmp_sb3.experiments.statistics import Interval
 
 MOST_POINTS = 200
 """Points that a curve of all tasks has at most, and that all panels of a task set share."""
 MOST_POINTS_IN_PANELS = 1500
 
 NAMES = ("method", "seed", "step", "mean", "low", "high")
+SHORT = "format(datum.value, '~s')"
+"""Steps on an axis: 50k, 1.5M."""
 HEADINGS = {"method": "method", "seed": "seed", "step": "steps", "mean": "{}", "low": "from", "high": "to"}
 
 
@@ -30,7 +33,7 @@ def total(runs: TaskSetRuns, measure: str) -> Figure:
         steps, values = runs.curve(method, measure)
         kept = thinned(len(steps), MOST_POINTS)
         steps, values = steps[kept], values[:, :, kept]
-        records += estimates(method, steps, values)
+        records += records_of(method, steps, of_all_tasks(values))
         for seed, of_tasks in zip(runs.seeds(method), values.mean(axis=1), strict=True):
             records += [
                 _record(method, step, mean, seed=seed) for step, mean in zip(steps.tolist(), of_tasks, strict=True)
@@ -57,15 +60,15 @@ def by_task(runs: TaskSetRuns, measure: str) -> Figure:
     for method in runs.methods:
         steps, values = runs.curve(method, measure)
         kept = thinned(len(steps), most)
-        curves[method] = steps[kept], values[:, :, kept]
+        curves[method] = steps[kept], of_each_task(values[:, :, kept])
     panels = []
     for place, task in enumerate(runs.tasks):
         records = [
             record
-            for method, (steps, values) in curves.items()
-            for record in estimates(method, steps, values[:, place : place + 1])
+            for method, (steps, interval) in curves.items()
+            for record in records_of(method, steps, Interval(*(array[place] for array in interval)))
         ]
-        ends = [f"{m} {value(float(v[:, place, -1].mean()), measure)}" for m, (_, v) in curves.items()]
+        ends = [f"{m} {value(float(v.value[place, -1]), measure)}" for m, (_, v) in curves.items()]
         description = f"Learning curves of task {task}: {MEASURES[measure]} over steps. At the end: {listed(ends, 20)}."
         panels.append(Panel(task, columns_of(records, NAMES), description))
     longest = max(len(runs.curve(method, measure)[0]) for method in runs.methods)
@@ -90,11 +93,11 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
     color = alt.Color("method:N", legend=None).scale(domain=methods, range=[look.color for look in looks.values()])
     dash = alt.StrokeDash("method:N", legend=None).scale(domain=methods, range=[look.dash for look in looks.values()])
     # The step of a run's last evaluation is the end of the axis.
-    window = alt.Scale(nice=False, domainMin=alt.expr("from"), domainMax=alt.expr("until"))
+    window = alt.Scale(nice=False, domain=[alt.expr("from"), alt.expr("until")])
     x = alt.X("step:Q", title="environment steps", scale=window)
-    x = x.axis(format="~s", tickCount=5, labelFlush=True)
+    x = x.axis(labelExpr=SHORT, tickCount=6 if height > 200 else 3, labelFlush=True)
     scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(zero=False)
-    y = alt.Y("mean:Q", title=MEASURES[measure], scale=scale).axis(format="%" if measure in RATES else "~s", tickCount=4)
+    y = alt.Y("mean:Q", title=MEASURES[measure], scale=scale).axis(tickCount=4, **({"format": "%"} if measure in RATES else {"labelExpr": SHORT}))
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
     mean = shown.transform_filter("datum.seed === null")
     drag = alt.selection_interval(
@@ -113,10 +116,9 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
         mean.mark_area(opacity=0.16, clip=True).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color),
     ]
     if every_run:
-        runs = shown.transform_filter("datum.seed !== null && every_run")
-        layers.append(
-            runs.mark_line(strokeWidth=1, opacity=0.45, clip=True).encode(x=x, y=y, color=color, detail="seed:N")
-        )
+        runs = shown.transform_filter("datum.seed !== null")
+        line = runs.mark_line(strokeWidth=1, opacity=alt.expr("every_run ? 0.45 : 0"), clip=True)
+        layers.append(line.encode(x=x, y=y, color=color, detail="seed:N"))
     layers += [
         mean.mark_line(strokeWidth=2, clip=True).encode(x=x, y=y, color=color, strokeDash=dash),
         # What a pointer finds: larger than the line.
@@ -136,10 +138,9 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
     )
 
 
-def estimates(method: str, steps: np.ndarray, values: np.ndarray) -> list[dict[str, Any]]:
-    """Mean and interval of ``values (runs, tasks, points)`` at ``steps (points,)``."""
-    mean, (low, high) = values.mean(axis=(0, 1)), mean_interval(values)
-    return [_record(method, *point) for point in zip(steps.tolist(), mean, low, high, strict=True)]
+def records_of(method: str, steps: np.ndarray, interval: Interval) -> list[dict[str, Any]]:
+    """Rows of a chart of arrays ``(points,)``."""
+    return [_record(method, *point) for point in zip(steps.tolist(), *interval, strict=True)]
 
 
 def thinned(points: int, most: int) -> np.ndarray:

@@ -20,10 +20,10 @@ from qmp_sb3.experiments.report.palette import INK, task_colors
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
 from qmp_sb3.experiments.trained import TrainedRun
 
-SIZE = 256
+SIZE = 200
 """Height and width of a film, pixels."""
-MOST_FRAMES = 300
-FRAMES_PER_SECOND = 25
+MOST_FRAMES = 80
+FRAMES_PER_SECOND = 12
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from qmp_sb3.experiments.mixture import Mixture
+from qmp_sb3.experiments.report.curves import SHORT, thinned
 from qmp_sb3.experiments.report.figure import Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, PAPER, QUIET, task_colors
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
 from qmp_sb3.experiments.report.words import listed, number_of
-from qmp_sb3.experiments.results import read_mixture
 
 MOST_TIMES = 40
 MOST_CELLS = 60_000
@@ -26,11 +28,11 @@ OTHERS = "all others together"
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """A method's mixture, the mean over its runs.
+class Shares:
+    """Who acted for whom in a method's runs, the mean over them.
 
-    :param steps: end of each stretch of training, ``(times,)``
-    :param shares: share of task i's steps in which candidate j acted, ``(times, tasks, candidates)``
+    :param steps: end of each part of training, ``(times,)``
+    :param values: share of task i's steps in which candidate j acted, ``(times, tasks, candidates)``
     :param candidates: the tasks, then fixed policies
     :param seeds: number of runs
     """
@@ -39,41 +41,49 @@ class Mixture:
     tasks: tuple[str, ...]
     candidates: tuple[str, ...]
     steps: np.ndarray
-    shares: np.ndarray
+    values: np.ndarray
+    overall: np.ndarray
     seeds: int
 
     @property
     def others(self) -> np.ndarray:
-        """The same with 0 where a task's own policy acts."""
+        """The values with 0 where a task's own policy acts."""
+        return self.without_own(self.values)
+
+    def without_own(self, values: np.ndarray) -> np.ndarray:
+        """``values (..., tasks, candidates)`` with 0 where a task's own policy acts."""
         own = np.equal.outer(np.array(self.tasks), np.array(self.candidates))
-        return np.where(own, 0.0, self.shares)
+        return np.where(own, 0.0, values)
 
 
-def mixtures(runs: TaskSetRuns) -> list[Mixture]:
+def mixtures(runs: TaskSetRuns) -> list[Shares]:
     """Of every method in which other policies act too, and whose runs say so."""
     found = []
     for method in runs.methods:
-        recorded = [table for run in runs.of(method) if (table := _recorded(run)) is not None]
-        if not recorded:
+        recorded = [mixture for run in runs.of(method) if (mixture := _recorded(run)) is not None]
+        # Runs of a method have the same candidates, unless somebody gave different things one name.
+        recorded = [one for one in recorded if one.candidates == recorded[0].candidates]
+        if not recorded or not len(recorded[0].steps):
             continue
-        candidates = tuple(dict.fromkeys([*runs.tasks, *(name for table in recorded for name in table[2])]))
-        cells = len(runs.tasks) * len(candidates) * len(runs.methods)
-        times = max(4, min(MOST_TIMES, MOST_CELLS // cells))
-        end = max(int(steps[-1]) for steps, *_ in recorded)
-        edges = np.linspace(0, end, times + 1)[1:].round()
-        several = [_binned(table, edges, runs.tasks, candidates) for table in recorded]
-        shares = np.nanmean(np.stack(several), axis=0)
-        known = ~np.isnan(shares).all(axis=(1, 2))
-        mixture = Mixture(method, runs.tasks, candidates, edges[known].astype(int), shares[known], len(recorded))
-        if mixture.others.max(initial=0) > 0:
-            found.append(mixture)
+        tasks, candidates = recorded[0].tasks, recorded[0].candidates
+        times = max(4, min(MOST_TIMES, MOST_CELLS // (len(tasks) * len(candidates) * len(runs.methods))))
+        evaluated = np.unique(np.concatenate([one.steps for one in recorded]))
+        edges = evaluated[thinned(len(evaluated), times)[1 if len(evaluated) > times else 0 :]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a part of training without any run's record
+            values = np.nanmean(np.stack([_by_part(one, edges) for one in recorded]), axis=0)
+            overall = np.nanmean(np.stack([_share(one.acted.sum(axis=0)) for one in recorded]), axis=0)
+        known = ~np.isnan(values).all(axis=(1, 2))
+        shares = Shares(method, tasks, candidates, edges[known], values[known], overall, len(recorded))
+        if np.nanmax(shares.others, initial=0) > 0:
+            found.append(shares)
     return found
 
 
-def average(runs: TaskSetRuns, several: Sequence[Mixture]) -> Figure:
+def average(runs: TaskSetRuns, several: Sequence[Shares]) -> Figure:
     """Who acted for whom over the whole training: Figure 15."""
     panels = tuple(
-        Panel(mixture.method, _cells(mixture, mixture.shares.mean(axis=0)[None], [0]), _description(mixture, "on average"))
+        Panel(mixture.method, _cells(mixture, mixture.overall[None], [0]), _description(mixture, "on average"))
         for mixture in several
     )
     return _heatmap(
@@ -87,12 +97,12 @@ def average(runs: TaskSetRuns, several: Sequence[Mixture]) -> Figure:
     )
 
 
-def over_time(runs: TaskSetRuns, several: Sequence[Mixture]) -> Figure:
+def over_time(runs: TaskSetRuns, several: Sequence[Shares]) -> Figure:
     """The same with a slider through time."""
     panels = tuple(
         Panel(
             mixture.method,
-            _cells(mixture, mixture.shares, range(len(mixture.steps))),
+            _cells(mixture, mixture.values, range(len(mixture.steps))),
             _description(mixture, "at a time of training that a slider chooses"),
         )
         for mixture in several
@@ -103,15 +113,15 @@ def over_time(runs: TaskSetRuns, several: Sequence[Mixture]) -> Figure:
         several,
         f"{runs.slug}-mixture-over-time",
         "Who acted for whom, through training",
-        f"As above, of one part of training at a time; {number_of(len(longest.steps), 'part')}, each the mean of what was "
-        "logged in it. Move the slider with the pointer or the arrow keys.",
+        f"As above, of one part of training at a time; {number_of(len(longest.steps), 'part')}, each "
+        "from one evaluation to a later one. Move the slider with the pointer or the arrow keys.",
         panels,
         controls="time",
         settings={"steps": longest.steps.tolist()},
     )
 
 
-def curves(runs: TaskSetRuns, mixture: Mixture) -> Figure:
+def curves(runs: TaskSetRuns, mixture: Shares) -> Figure:
     """The share of every other policy, per task: Figure 14."""
     few = len(mixture.candidates) <= FEW
     panels = []
@@ -126,7 +136,7 @@ def curves(runs: TaskSetRuns, mixture: Mixture) -> Figure:
                 "candidate": name,
                 "series": name if few or name == OTHERS else f"{number + 1}",
                 "share": _plain(share),
-                "last": step == mixture.steps[-1],
+                "last": bool(step == mixture.steps[-1]),
             }
             for number, (name, values) in enumerate(lines.items())
             for step, share in zip(mixture.steps, values, strict=True)
@@ -152,14 +162,14 @@ def curves(runs: TaskSetRuns, mixture: Mixture) -> Figure:
 
 def _heatmap(
     runs: TaskSetRuns,
-    several: Sequence[Mixture],
+    several: Sequence[Shares],
     name: str,
     title: str,
     caption: str,
     panels: tuple[Panel, ...],
     **more: Any,
 ) -> Figure:
-    highest = max(float(mixture.others.max()) for mixture in several)
+    highest = max(float(np.nanmax(mixture.others)) for mixture in several)
     candidates = max((mixture.candidates for mixture in several), key=len)
     headings = {"step": "until step", "task": "task", "candidate": "policy", "share": "share"}
     if not more:
@@ -203,7 +213,7 @@ def _matrix(tasks: Sequence[str], candidates: Sequence[str], highest: float) -> 
 
 def _curves_chart(series: Sequence[str], few: bool) -> alt.LayerChart:
     color = alt.Color("series:N", legend=None).scale(domain=list(series), range=_series_colors(series))
-    x = alt.X("step:Q", title="environment steps").axis(format="~s", tickCount=4).scale(nice=False)
+    x = alt.X("step:Q", title="environment steps").axis(labelExpr=SHORT, tickCount=3, labelFlush=True).scale(nice=False)
     y = alt.Y("share:Q", title="share of steps").axis(format="%", tickCount=4)
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.series) >= 0")
     tooltip = [
@@ -228,33 +238,29 @@ def _series_colors(series: Sequence[str]) -> list[str]:
     return [*task_colors(series[:-1]), INK]
 
 
-def _recorded(run: Run) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], tuple[np.ndarray, np.ndarray]] | None:
-    """Steps, shares, candidates and (task, candidate) indices of the rows of a run's mixture, None without one."""
-    table = None if run.directory is None else read_mixture(run.directory)
-    if table is None or not len(table):
+def _recorded(run: Run) -> Mixture | None:
+    """A run's mixture; None where it has none."""
+    try:
+        return None if run.directory is None else Mixture.read(run.directory)
+    except FileNotFoundError:
         return None
-    candidates = tuple(dict.fromkeys(table["candidate"].to_pylist()))
-    names = run.results.tasks
-    of = np.array([names.index(task) for task in table["task"].to_pylist()])
-    by = np.array([candidates.index(name) for name in table["candidate"].to_pylist()])
-    order = np.argsort(table["step"].to_numpy(), kind="stable")
-    return table["step"].to_numpy()[order], table["share"].to_numpy()[order], candidates, (of[order], by[order])
 
 
-def _binned(table: Any, edges: np.ndarray, tasks: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
-    """Mean of the shares in each stretch, weighted by the steps that each row stands for; NaN without rows."""
-    steps, shares, names, (of, by) = table
-    places = np.array([list(candidates).index(name) for name in names])
-    times = np.unique(steps)
-    lengths = np.diff(times, prepend=0)[np.searchsorted(times, steps)]
-    stretch = np.searchsorted(edges, steps)
-    sums, weights = np.zeros((2, len(edges), len(tasks), len(candidates)))
-    np.add.at(sums, (stretch, of, places[by]), shares * lengths)
-    np.add.at(weights, (stretch, of, places[by]), lengths)
-    return np.divide(sums, weights, out=np.full(sums.shape, np.nan), where=weights > 0)
+def _by_part(mixture: Mixture, edges: np.ndarray) -> np.ndarray:
+    """Shares in each part of training, ``(parts, tasks, candidates)``; NaN where nothing was recorded."""
+    acted = np.zeros((len(edges), *mixture.acted.shape[1:]))
+    there = mixture.steps <= edges[-1]
+    np.add.at(acted, np.searchsorted(edges, mixture.steps[there]), mixture.acted[there])
+    return _share(acted)
 
 
-def _cells(mixture: Mixture, shares: np.ndarray, times: Sequence[int]) -> dict[str, list[Any]]:
+def _share(acted: np.ndarray) -> np.ndarray:
+    """Steps ``(..., tasks, candidates)`` as shares of each task's; NaN where it has none."""
+    totals = acted.sum(axis=-1, keepdims=True)
+    return np.divide(acted, totals, out=np.full(acted.shape, np.nan), where=totals > 0)
+
+
+def _cells(mixture: Shares, shares: np.ndarray, times: Sequence[int]) -> dict[str, list[Any]]:
     """Rows of the heatmap; ``shares (times, tasks, candidates)``."""
     grid = np.indices(shares.shape).reshape(3, -1)
     steps = mixture.steps if len(shares) == len(mixture.steps) else mixture.steps[-1:]
@@ -267,8 +273,8 @@ def _cells(mixture: Mixture, shares: np.ndarray, times: Sequence[int]) -> dict[s
     }
 
 
-def _description(mixture: Mixture, when: str) -> str:
-    average = mixture.others.mean(axis=0)
+def _description(mixture: Shares, when: str) -> str:
+    average = mixture.without_own(mixture.overall)
     total = average.sum(axis=1)
     most, least = int(total.argmax()), int(total.argmin())
     return (
@@ -278,7 +284,7 @@ def _description(mixture: Mixture, when: str) -> str:
     )
 
 
-def _of(several: Sequence[Mixture]) -> str:
+def _of(several: Sequence[Shares]) -> str:
     counts = [f"{mixture.method} {number_of(mixture.seeds, 'seed')}" for mixture in several]
     return f"Mean over seeds: {listed(counts, 20)}."
 

@@ -14,7 +14,16 @@ import numpy as np
 from qmp_sb3 import presets
 from qmp_sb3.experiments.report.palette import Look, looks
 from qmp_sb3.experiments.report.words import MEASURES, listed, number_of
-from qmp_sb3.experiments.results import Results, by_task_set, common_end, curves, result_files, scores, tell_apart
+from qmp_sb3.experiments.results import (
+    Results,
+    by_task_set,
+    common_end,
+    curves,
+    result_files,
+    scores,
+    tell_apart,
+)
+from qmp_sb3.experiments.run_directory import RunDirectory
 
 LAST = 3
 """Evaluations that a score is the mean of, where every run has so many: single ones drop when a task is lost for a
@@ -213,9 +222,10 @@ def refuse_doubles(runs: Sequence[Run], files: Sequence[Path]) -> None:
             raise ValueError(f"{method} on {task_set} with seed {seed} is in {other} and again in {file}; give one")
 
 
-def directory_of(file: Path) -> Path | None:
-    """The run directory that a results file lies in, if it does."""
-    return file.parent if (file.parent / "config.yaml").is_file() else None
+def directory_of(path: Path) -> Path | None:
+    """The run directory that ``path`` is, or that it lies in as a file; None if there is none."""
+    directory = RunDirectory(path if path.is_dir() else path.parent)
+    return directory.path if directory.is_run else None
 
 
 def slug(text: str) -> str:

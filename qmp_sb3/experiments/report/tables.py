@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
-import numpy as np
-
-from qmp_sb3.experiments.report import estimates
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval, listed, number_of, thousands, value
+from qmp_sb3.experiments.statistics import bootstrap, iqm, mean_ranks
 
 
 @dataclass(frozen=True)
@@ -43,21 +40,21 @@ def scores(runs: TaskSetRuns) -> Table:
     """Every measure of every method, best first by the most important one, and the mean rank over tasks."""
     by_measure = {measure: runs.scores(measure) for measure in runs.measures if measure != "length"}
     main = next(iter(by_measure))
-    iqms = {measure: {m: estimates.iqm(v) for m, v in found.items()} for measure, found in by_measure.items()}
-    ranks = estimates.mean_ranks(by_measure[main])
-    order = sorted(by_measure[main], key=lambda method: (-iqms[main][method], ranks[method]))
+    iqms = {measure: {m: bootstrap(iqm, v) for m, v in found.items()} for measure, found in by_measure.items()}
+    ranks = dict(zip(by_measure[main], mean_ranks(*by_measure[main].values()).tolist(), strict=True))
+    order = sorted(by_measure[main], key=lambda method: (-float(iqms[main][method].value), ranks[method]))
     lines = []
     for method in order:
         count = len(by_measure[main][method])
         cells = [Cell(method), Cell(f"{count}"), Cell(f"{ranks[method]:.2f}", best=ranks[method] == min(ranks.values()))]
         for measure, found in by_measure.items():
-            top = max(iqms[measure].values())
-            low, high = estimates.iqm_interval(found[method])
-            mean = float(found[method].mean())
-            best = iqms[measure][method] == top
+            center, low, high = map(float, iqms[measure][method])
+            every = {value(float(one.value), measure) for one in iqms[measure].values()}
+            top = value(max(float(one.value) for one in iqms[measure].values()), measure)
+            best = len(every) > 1 and value(center, measure) == top
             cells += [
-                Cell(value(iqms[measure][method], measure), interval(low, high, measure), best),
-                Cell(value(mean, measure)),
+                Cell(value(center, measure), interval(low, high, measure), best),
+                Cell(value(float(found[method].mean()), measure)),
             ]
         lines.append(tuple(cells))
     headings = [("method", ""), ("seeds", "runs with different seeds"), ("rank", "mean over tasks of the method's rank")]
@@ -133,34 +130,3 @@ def machine(run: Run) -> str:
     parts = parts or [str(about[key]) for key in ("system", "architecture") if about.get(key)]
     cpus = about.get("cpus")
     return ", ".join([*parts, *([number_of(int(cpus), "core")] if cpus else [])])
-
-
-def beside_published(runs: Sequence[TaskSetRuns], benchmark: Any) -> Table | None:
-    """Ours beside the numbers of a benchmark's source; None where it gives none."""
-    published = estimates.published(benchmark)
-    if not published:
-        return None
-    lines, methods = [], []
-    for task_set, method, theirs, source in published:
-        group = next((one for one in runs if one.id == task_set), None)
-        found = {} if group is None else group.scores(benchmark.measure)
-        mine = found.get(method)
-        methods.append(method)
-        if mine is None:
-            ours = Cell("not run")
-        else:
-            low, high = estimates.mean_interval(mine[..., None])
-            ours = Cell(
-                value(float(mine.mean()), benchmark.measure),
-                interval(float(low[0]), float(high[0]), benchmark.measure) or "one seed",
-            )
-        lines.append((Cell(method), Cell(task_set), ours, Cell(theirs), Cell(source)))
-    headings = (("method", ""), ("task set", ""), ("ours", MEASURES[benchmark.measure]), ("published", ""), ("source", ""))
-    return Table(
-        "published-table", "Beside the published numbers", "", headings, tuple(lines), tuple(methods)
-    )
-
-
-def finite(values: np.ndarray) -> bool:
-    """Whether there is an interval at all."""
-    return bool(np.isfinite(values).all())

@@ -16,7 +16,7 @@ from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.words import listed, number_of
 from qmp_sb3.experiments.run_directory import write_text
 
-FILMS = 5
+FILMS = 3
 """Tasks whose episode is shown."""
 NOTES = (
     "Success is the published measure: any step of the episode met the success condition. Whole task is the strict one: "

@@ -39,7 +39,7 @@
     const values = { until: (figure.settings || {}).end, ...stateOf(element) };
     for (const one of spec.params || []) if (!one.select && values[one.name] !== undefined) one.value = values[one.name];
     spec.datasets = { rows: rows(figure.panels[element.dataset.panel]) };
-    spec.width = spec.width || "container";
+    if (!spec.width) Object.assign(spec, { width: "container", autosize: { type: "fit-x", contains: "padding" } });
     try {
       // Expressions are interpreted, not compiled: the page's policy forbids to make code out of text.
       const options = { actions: false, renderer: "svg", ast: true, config: report.config };
