@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from qmp_sb3.cli import eval_, list_, train, watch
+from qmp_sb3.cli import bench, eval_, list_, train, watch
 from qmp_sb3.cli.words import STOPPED, UsageError, closest, override
 
 
@@ -21,7 +21,7 @@ class Command(Protocol):
         """Do what the options say; the exit code."""
 
 
-COMMANDS: dict[str, Command] = {"list": list_, "train": train, "eval": eval_, "watch": watch}
+COMMANDS: dict[str, Command] = {"list": list_, "train": train, "eval": eval_, "watch": watch, "bench": bench}
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,7 +53,7 @@ def parser() -> Parser:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a command; ``overrides`` holds the ``key=value`` pairs, wherever they stand."""
+    """The options of a command; ``overrides`` holds the ``key=value`` pairs, ``words`` all words."""
     top = parser()
     commands = _subparsers(top)
     words = [word for word in arguments[:1] if not word.startswith("-")]
@@ -70,7 +70,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"{options.command}: unknown option {option}; {closest(option, allowed)}")
     if rest and "overrides" not in options:
         raise UsageError(f"{options.command}: unexpected argument {rest[0]!r}")
-    options.overrides = dict(override(word) for word in rest)
+    options.overrides = dict(override(word, options.command) for word in rest)
+    options.words = list(arguments)
     return options
 
 
