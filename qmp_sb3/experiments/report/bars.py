@@ -9,7 +9,7 @@ import numpy as np
 
 from qmp_sb3.experiments.report.curves import SHORT
 from qmp_sb3.experiments.report.estimates import of_each_task
-from qmp_sb3.experiments.report.figure import Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import LEGEND, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEASURES, RATES, listed, value
@@ -31,7 +31,9 @@ def bars(runs: TaskSetRuns, measure: str) -> Figure:
     for place, task in enumerate(runs.tasks):
         top = max(reached, key=lambda method: reached[method].value[place, 0])
         best.append(f"{task} {top} {value(float(reached[top].value[place, 0]), measure)}")
-    description = f"Bars of {MEASURES[measure]} for every task and method. The highest of each task: {listed(best, 50)}."
+    description = (
+        f"Bars of {MEASURES[measure]} for every task and method. The highest of each task: {listed(best, 50)}."
+    )
     return Figure(
         f"{runs.slug}-{measure}-bars",
         f"At the end: {MEASURES[measure]} of every task",
@@ -55,7 +57,7 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> alt.
     scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(nice=True)
     axis = alt.Axis(grid=True, tickCount=5, **({"format": "%"} if measure in RATES else {"labelExpr": SHORT}))
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
-    color = alt.Color("method:N", legend=None).scale(domain=methods, range=[look.color for look in looks.values()])
+    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
     # So that a bar of length 0 can be seen.
     edge = alt.Stroke("method:N", legend=None, scale=color["scale"])
     tooltip = [
@@ -66,7 +68,12 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> alt.
         alt.Tooltip("high:Q", title="to", format=form),
     ]
     bars = shown.mark_bar(strokeWidth=1).encode(
-        x=alt.X("mean:Q", title=MEASURES[measure], scale=scale, axis=axis), y=y, yOffset=offset, color=color, stroke=edge, tooltip=tooltip
+        x=alt.X("mean:Q", title=MEASURES[measure], scale=scale, axis=axis),
+        y=y,
+        yOffset=offset,
+        color=color,
+        stroke=edge,
+        tooltip=tooltip,
     )
     rules = (
         shown.transform_filter("datum.low !== null")

@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 
 from qmp_sb3.experiments.report.estimates import of_all_tasks, of_each_task
-from qmp_sb3.experiments.report.figure import Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import LEGEND, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, listed, number_of, value
@@ -39,7 +39,9 @@ def total(runs: TaskSetRuns, measure: str) -> Figure:
                 _record(method, step, mean, seed=seed) for step, mean in zip(steps.tolist(), of_tasks, strict=True)
             ]
         ends.append(f"{method} {value(float(values[..., -1].mean()), measure)}")
-    description = f"Learning curves of {listed(runs.methods)}: {MEASURES[measure]} over steps. At the end: {listed(ends, 20)}."
+    description = (
+        f"Learning curves of {listed(runs.methods)}: {MEASURES[measure]} over steps. At the end: {listed(ends, 20)}."
+    )
     return Figure(
         f"{runs.slug}-{measure}",
         f"Learning curves: {MEASURES[measure]}, mean of {number_of(len(runs.tasks), 'task')}",
@@ -48,8 +50,7 @@ def total(runs: TaskSetRuns, measure: str) -> Figure:
         chart(runs.looks_of(runs.methods), measure, every_run=True, height=300),
         (Panel("all tasks", columns_of(records, NAMES), description),),
         {name: heading.format(MEASURES[measure]) for name, heading in HEADINGS.items()},
-        controls="curves",
-        settings={"end": runs.end},
+        settings={"until": runs.end},
     )
 
 
@@ -81,8 +82,7 @@ def by_task(runs: TaskSetRuns, measure: str) -> Figure:
         tuple(panels),
         {name: heading.format(MEASURES[measure]) for name, heading in HEADINGS.items() if name != "seed"},
         kind="grid",
-        controls="",
-        settings={"end": runs.end},
+        settings={"until": runs.end},
     )
 
 
@@ -90,14 +90,16 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
     """Lines with bands over steps; parameters say which methods are shown, from where to where."""
     form = ".0%" if measure in RATES else ",.4~r"
     methods = list(looks)
-    color = alt.Color("method:N", legend=None).scale(domain=methods, range=[look.color for look in looks.values()])
+    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
     dash = alt.StrokeDash("method:N", legend=None).scale(domain=methods, range=[look.dash for look in looks.values()])
     # The step of a run's last evaluation is the end of the axis.
     window = alt.Scale(nice=False, domain=[alt.expr("from"), alt.expr("until")])
     x = alt.X("step:Q", title="environment steps", scale=window)
     x = x.axis(labelExpr=SHORT, tickCount=6 if height > 200 else 3, labelFlush=True)
     scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(zero=False)
-    y = alt.Y("mean:Q", title=MEASURES[measure], scale=scale).axis(tickCount=4, **({"format": "%"} if measure in RATES else {"labelExpr": SHORT}))
+    y = alt.Y("mean:Q", title=MEASURES[measure], scale=scale).axis(
+        tickCount=4, **({"format": "%"} if measure in RATES else {"labelExpr": SHORT})
+    )
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
     mean = shown.transform_filter("datum.seed === null")
     drag = alt.selection_interval(

@@ -118,7 +118,9 @@ def timeline(runs: TaskSetRuns, run: Run, episodes: Sequence[Episode]) -> Figure
         )
         panels.append(Panel(episode.task, columns_of(records, ("from", "to", "policy", "own")), description))
         film = episode.film and f"data:video/mp4;base64,{base64.b64encode(episode.film).decode()}"
-        media.append({"film": film, "steps": episode.step_of_frame.tolist(), "rate": FRAMES_PER_SECOND, "note": episode.note})
+        media.append(
+            {"film": film, "steps": episode.step_of_frame.tolist(), "rate": FRAMES_PER_SECOND, "note": episode.note}
+        )
     used = {
         name: color
         for name, color in zip(candidates, task_colors(candidates), strict=True)

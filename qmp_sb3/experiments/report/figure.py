@@ -10,6 +10,8 @@ import altair as alt
 
 ROWS = "rows"
 """The name by which charts call the numbers that they are drawn of."""
+LEGEND = alt.Legend(title=None, orient="top", columns=3, symbolType="stroke", symbolStrokeWidth=3)
+"""Of pictures; the page has boxes to tick in its place."""
 Columns = Mapping[str, Sequence[Any]]
 """Numbers of a panel: name -> values, all of one length; None where there is none."""
 
@@ -41,7 +43,7 @@ class Figure:
     :param kind: ``wide`` (one panel over the whole width), ``grid`` (small panels side by side), ``matrix`` (square)
     :param height: of a panel, pixels
     :param controls: name of the controls that the page puts above the panels
-    :param settings: what these need
+    :param settings: what these need, and the chart's parameters where they begin
     """
 
     name: str

@@ -57,12 +57,12 @@ def write_figures(
 
 def image(figure: Figure, form: str) -> bytes:
     """A figure as the content of a file."""
-    chart = whole(figure)
+    chart, config = whole(figure), {**with_colors(vega_config()), "background": LIGHT["paper"]}
     if form == "png":
-        return vl_convert.vegalite_to_png(chart, scale=SCALE, config={**vega_config(), "background": LIGHT["paper"]})
+        return vl_convert.vegalite_to_png(chart, scale=SCALE, config=config)
     if form == "pdf":
-        return vl_convert.vegalite_to_pdf(chart, config=with_colors(vega_config()))
-    return vl_convert.vegalite_to_svg(chart, config=with_colors(vega_config())).encode()
+        return vl_convert.vegalite_to_pdf(chart, config=config)
+    return vl_convert.vegalite_to_svg(chart, config=config).encode()
 
 
 def whole(figure: Figure) -> dict[str, Any]:
@@ -71,22 +71,25 @@ def whole(figure: Figure) -> dict[str, Any]:
     width = WIDTHS[figure.kind]
     parameters = [one for one in specification.pop("params", []) if "select" not in one]
     for one in parameters:
-        one["value"] = figure.settings.get("start", {}).get(one["name"], one["value"])
-    panels = []
-    for panel in figure.panels:
-        named = json.loads(json.dumps(specification).replace(f'"name": "{ROWS}"', f'"name": "{panel.title}"'))
-        panels.append({**named, "title": panel.title, **({} if width is None else {"width": width})})
+        one["value"] = figure.settings.get(one["name"], one["value"])
+    size = {} if width is None else {"width": width}
+    panels = [
+        {**_with_rows(specification, f"panel {number}"), "title": panel.title, **size}
+        for number, panel in enumerate(figure.panels)
+    ]
     columns = min(COLUMNS[figure.kind], len(panels), math.ceil(math.sqrt(2 * len(panels))))
     chart = {
-        "concat": [with_legend(panel, figure) if number == 0 else panel for number, panel in enumerate(panels)],
+        "concat": panels,
         "columns": columns,
-        "datasets": {panel.title: rows(panel.columns) for panel in figure.panels},
+        "datasets": {f"panel {number}": rows(panel.columns) for number, panel in enumerate(figure.panels)},
         "params": parameters,
+        "title": {"text": figure.title, "fontSize": 14, "offset": 12},
         "spacing": 24,
         "padding": 12,
     }
     return with_colors(chart)
 
 
-def with_legend(panel: Mapping[str, Any], figure: Figure) -> dict[str, Any]:
-    return dict(panel)
+def _with_rows(chart: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The chart, drawn of the rows of this name."""
+    return json.loads(json.dumps(chart).replace(json.dumps({"name": ROWS}), json.dumps({"name": name})))

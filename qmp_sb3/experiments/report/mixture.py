@@ -12,7 +12,7 @@ import numpy as np
 
 from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.report.curves import SHORT, thinned
-from qmp_sb3.experiments.report.figure import Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import LEGEND, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, PAPER, QUIET, task_colors
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
 from qmp_sb3.experiments.report.words import listed, number_of
@@ -117,7 +117,7 @@ def over_time(runs: TaskSetRuns, several: Sequence[Shares]) -> Figure:
         "from one evaluation to a later one. Move the slider with the pointer or the arrow keys.",
         panels,
         controls="time",
-        settings={"steps": longest.steps.tolist()},
+        settings={"steps": longest.steps.tolist(), "time": len(longest.steps) - 1},
     )
 
 
@@ -142,8 +142,11 @@ def curves(runs: TaskSetRuns, mixture: Shares) -> Figure:
             for step, share in zip(mixture.steps, values, strict=True)
         ]
         first, last = lines[OTHERS][0], lines[OTHERS][-1]
-        description = f"Other policies acted in {first:.0%} of the steps of {task} at first and in {last:.0%} at the end."
+        description = (
+            f"Other policies acted in {first:.0%} of the steps of {task} at first and in {last:.0%} at the end."
+        )
         panels.append(Panel(task, columns_of(records, ("step", "candidate", "series", "share", "last")), description))
+    highest = float(np.nanmax(mixture.others.sum(axis=2)))
     series = [*mixture.candidates, OTHERS] if few else [*(f"{n + 1}" for n in range(LARGEST)), OTHERS]
     named = "" if few else f" Named are the {LARGEST} that acted most."
     return Figure(
@@ -151,7 +154,7 @@ def curves(runs: TaskSetRuns, mixture: Shares) -> Figure:
         f"Other policies over training: {mixture.method}",
         f"Share of a task's steps in which policies of other tasks acted; the rest is its own.{named} "
         f"{_of([mixture])} QMP's Figure 14.",
-        _curves_chart(series, few),
+        _curves_chart(series, few, highest),
         tuple(panels),
         {"step": "steps", "candidate": "policy", "share": "share"},
         kind="grid",
@@ -211,10 +214,11 @@ def _matrix(tasks: Sequence[str], candidates: Sequence[str], highest: float) -> 
     return alt.layer(*layers).add_params(alt.param(name="time", value=0)).properties(**size)
 
 
-def _curves_chart(series: Sequence[str], few: bool) -> alt.LayerChart:
-    color = alt.Color("series:N", legend=None).scale(domain=list(series), range=_series_colors(series))
+def _curves_chart(series: Sequence[str], few: bool, highest: float) -> alt.LayerChart:
+    color = alt.Color("series:N", legend=LEGEND).scale(domain=list(series), range=_series_colors(series))
     x = alt.X("step:Q", title="environment steps").axis(labelExpr=SHORT, tickCount=3, labelFlush=True).scale(nice=False)
     y = alt.Y("share:Q", title="share of steps").axis(format="%", tickCount=4)
+    y = y.scale(domain=[0, min(1.0, highest * 1.05)], nice=False)
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.series) >= 0")
     tooltip = [
         alt.Tooltip("candidate:N", title="policy"),

@@ -21,8 +21,30 @@ METHODS_LIGHT = ("#0b64b0", "#c8500a", "#00795a", "#a93f86", "#8a6500", "#2488b5
 METHODS_DARK = ("#5aaef2", "#ff8f52", "#35c79c", "#ea93c8", "#e3b341", "#8fd6f7", "#b9b9c4", "#d79a6d")
 """Blue, vermilion, green, purple, ochre, sky, grey, brown: after Okabe and Ito's set, darkened or lightened until
 each has a contrast of 3:1 with the page."""
-TASKS_LIGHT = ("#332288", "#b5364a", "#117733", "#996515", "#2a7f9e", "#882255", "#6f7a1f", "#8f4fa8", "#44756b", "#7a4a2b")
-TASKS_DARK = ("#a79bf0", "#f0808f", "#5fce83", "#e8c268", "#88ccee", "#e58ab5", "#ccd46a", "#d3a3e8", "#8ed1c2", "#d6a98a")
+TASKS_LIGHT = (
+    "#332288",
+    "#b5364a",
+    "#117733",
+    "#996515",
+    "#2a7f9e",
+    "#882255",
+    "#6f7a1f",
+    "#8f4fa8",
+    "#44756b",
+    "#7a4a2b",
+)
+TASKS_DARK = (
+    "#a79bf0",
+    "#f0808f",
+    "#5fce83",
+    "#e8c268",
+    "#88ccee",
+    "#e58ab5",
+    "#ccd46a",
+    "#d3a3e8",
+    "#8ed1c2",
+    "#d6a98a",
+)
 """After Tol's muted set."""
 
 LIGHT = {"ink": "#1c1e26", "quiet": "#5a5f6e", "line": "#dcdfe6", "paper": "#ffffff", "accent": "#0b64b0"}

@@ -110,9 +110,7 @@ class TaskSetRuns:
     def measures(self) -> tuple[str, ...]:
         """The measures that every run has for every episode, the most important one first."""
         return tuple(
-            measure
-            for measure in MEASURES
-            if not any(np.isnan(run.results.column(measure)).any() for run in self.runs)
+            measure for measure in MEASURES if not any(np.isnan(run.results.column(measure)).any() for run in self.runs)
         )
 
     @cached_property

@@ -46,7 +46,11 @@ def scores(runs: TaskSetRuns) -> Table:
     lines = []
     for method in order:
         count = len(by_measure[main][method])
-        cells = [Cell(method), Cell(f"{count}"), Cell(f"{ranks[method]:.2f}", best=ranks[method] == min(ranks.values()))]
+        cells = [
+            Cell(method),
+            Cell(f"{count}"),
+            Cell(f"{ranks[method]:.2f}", best=ranks[method] == min(ranks.values())),
+        ]
         for measure, found in by_measure.items():
             center, low, high = map(float, iqms[measure][method])
             every = {value(float(one.value), measure) for one in iqms[measure].values()}
@@ -57,7 +61,11 @@ def scores(runs: TaskSetRuns) -> Table:
                 Cell(value(float(found[method].mean()), measure)),
             ]
         lines.append(tuple(cells))
-    headings = [("method", ""), ("seeds", "runs with different seeds"), ("rank", "mean over tasks of the method's rank")]
+    headings = [
+        ("method", ""),
+        ("seeds", "runs with different seeds"),
+        ("rank", "mean over tasks of the method's rank"),
+    ]
     for measure in by_measure:
         headings += [
             (f"{MEASURES[measure]}, IQM", f"{MEANINGS[measure]}; interquartile mean over seeds and tasks"),

@@ -98,7 +98,11 @@ def _group(runs: TaskSetRuns, films: int) -> Group:
     if films:
         figures, notes = _episodes(runs, films)
         blocks.append(Block("episode", "One episode", figures, notes=notes))
-    parts = [number_of(len(runs.runs), "run"), number_of(len(runs.methods), "method"), number_of(len(runs.tasks), "task")]
+    parts = [
+        number_of(len(runs.runs), "run"),
+        number_of(len(runs.methods), "method"),
+        number_of(len(runs.tasks), "task"),
+    ]
     text = f"{', '.join(parts)}: {listed(runs.tasks, 12)}."
     return Group(runs.id, runs.slug, text, runs.end, runs.methods, blocks)
 
@@ -117,7 +121,7 @@ def _mixture(runs: TaskSetRuns) -> list[Figure]:
     several = mixture.mixtures(runs)
     if not several:
         return []
-    shown = [mixture.over_time(runs, several), mixture.average(runs, several)]
+    shown = [mixture.average(runs, several), mixture.over_time(runs, several)]
     return [*shown, *(mixture.curves(runs, one) for one in several)]
 
 

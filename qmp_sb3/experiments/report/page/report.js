@@ -32,12 +32,20 @@
     return (figure.spec.params || []).filter((one) => !one.select).map((one) => one.name);
   }
 
+  // The boxes above the figure say what the colors mean.
+  function withoutLegends(part) {
+    for (const layer of part.layer || [part]) {
+      for (const channel of Object.values(layer.encoding || {})) if (channel.legend) channel.legend = null;
+    }
+  }
+
   async function draw(element) {
     if (views.has(element)) return;
     const figure = figureOf(element);
     const spec = structuredClone(figure.spec);
-    const values = { until: (figure.settings || {}).end, ...stateOf(element) };
+    const values = { ...figure.settings, ...stateOf(element) };
     for (const one of spec.params || []) if (!one.select && values[one.name] !== undefined) one.value = values[one.name];
+    withoutLegends(spec);
     spec.datasets = { rows: rows(figure.panels[element.dataset.panel]) };
     if (!spec.width) Object.assign(spec, { width: "container", autosize: { type: "fit-x", contains: "padding" } });
     try {
