@@ -12,7 +12,17 @@ import numpy as np
 from qmp_envs.results import FILE_NAME, MEASURES, POLICIES, Results
 from qmp_envs.task_set import closest
 
-__all__ = ["Curves", "Results", "by_task_set", "common_end", "curves", "read_runs", "result_files", "scores", "tell_apart"]
+__all__ = [
+    "Curves",
+    "Results",
+    "by_task_set",
+    "common_end",
+    "curves",
+    "read_runs",
+    "result_files",
+    "scores",
+    "tell_apart",
+]
 
 
 class Curves(NamedTuple):

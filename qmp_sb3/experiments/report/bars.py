@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import numpy as np
 
-from qmp_sb3.experiments.report.curves import SHORT
 from qmp_sb3.experiments.report.estimates import of_each_task
-from qmp_sb3.experiments.report.figure import LEGEND, Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
-from qmp_sb3.experiments.report.words import MEASURES, RATES, listed, value
+from qmp_sb3.experiments.report.words import MEASURES, RATES, axis_labels, listed, value
 
 NAMES = ("task", "method", "mean", "low", "high")
 
@@ -45,7 +44,7 @@ def bars(runs: TaskSetRuns, measure: str) -> Figure:
     )
 
 
-def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> alt.LayerChart:
+def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> Chart:
     """Horizontal bars, tasks below each other; a parameter says which methods are shown."""
     methods = list(looks)
     form = ".0%" if measure in RATES else ",.4~r"
@@ -55,7 +54,7 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> alt.
     offset = alt.YOffset("method:N", sort=methods)
     middle = alt.YOffset("method:N", sort=methods, bandPosition=0.5)
     scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(nice=True)
-    axis = alt.Axis(grid=True, tickCount=5, **({"format": "%"} if measure in RATES else {"labelExpr": SHORT}))
+    axis = alt.Axis(grid=True, tickCount=5, labelExpr=axis_labels(measure))
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
     color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
     # So that a bar of length 0 can be seen.

@@ -9,13 +9,13 @@ import altair as alt
 import numpy as np
 
 from qmp_sb3.experiments.report.estimates import of_all_tasks, of_each_task
-from qmp_sb3.experiments.report.figure import LEGEND, Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
-from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, listed, number_of, value
+from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, axis_labels, listed, number_of, value
 from qmp_sb3.experiments.statistics import Interval
 
-MOST_POINTS = 200
+MOST_POINTS = 100
 """Points that a curve of all tasks has at most, and that all panels of a task set share."""
 MOST_POINTS_IN_PANELS = 1500
 
@@ -39,9 +39,8 @@ def total(runs: TaskSetRuns, measure: str) -> Figure:
                 _record(method, step, mean, seed=seed) for step, mean in zip(steps.tolist(), of_tasks, strict=True)
             ]
         ends.append(f"{method} {value(float(values[..., -1].mean()), measure)}")
-    description = (
-        f"Learning curves of {listed(runs.methods)}: {MEASURES[measure]} over steps. At the end: {listed(ends, 20)}."
-    )
+    name = MEASURES[measure]
+    description = f"Learning curves of {listed(runs.methods)}: {name} over steps. At the end: {listed(ends, 20)}."
     return Figure(
         f"{runs.slug}-{measure}",
         f"Learning curves: {MEASURES[measure]}, mean of {number_of(len(runs.tasks), 'task')}",
@@ -86,7 +85,7 @@ def by_task(runs: TaskSetRuns, measure: str) -> Figure:
     )
 
 
-def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int) -> alt.LayerChart:
+def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int) -> Chart:
     """Lines with bands over steps; parameters say which methods are shown, from where to where."""
     form = ".0%" if measure in RATES else ",.4~r"
     methods = list(looks)
@@ -97,9 +96,7 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
     x = alt.X("step:Q", title="environment steps", scale=window)
     x = x.axis(labelExpr=SHORT, tickCount=6 if height > 200 else 3, labelFlush=True)
     scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(zero=False)
-    y = alt.Y("mean:Q", title=MEASURES[measure], scale=scale).axis(
-        tickCount=4, **({"format": "%"} if measure in RATES else {"labelExpr": SHORT})
-    )
+    y = alt.Y("mean:Q", title=MEASURES[measure], scale=scale).axis(tickCount=4, labelExpr=axis_labels(measure))
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
     mean = shown.transform_filter("datum.seed === null")
     drag = alt.selection_interval(

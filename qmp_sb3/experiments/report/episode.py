@@ -15,7 +15,7 @@ import numpy as np
 from qmp_envs.opengl import NoRendering
 from qmp_sb3.evaluation import MixturePolicy
 from qmp_sb3.experiments import video
-from qmp_sb3.experiments.report.figure import Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import Chart, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, task_colors
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
 from qmp_sb3.experiments.trained import TrainedRun
@@ -72,7 +72,10 @@ def _episode(trained: TrainedRun, task: int, names: tuple[str, ...], seed: int) 
     env = gym.make(trained.spec.env, task=task, render_mode="rgb_array", width=SIZE, height=SIZE, **options)
     policy = MixturePolicy(trained.model, seed)
     policy.reset(np.ones(1, dtype=bool))
-    frames, shown, acted, total, note = [], [], [], 0.0, ""
+    frames: list[np.ndarray] = []
+    shown: list[int] = []
+    acted: list[int] = []
+    total, note = 0.0, ""
     every = max(1, -(-(env.spec.max_episode_steps or 0) // MOST_FRAMES)) if env.spec is not None else 1
     try:
         observation, _ = env.reset(seed=seed)
@@ -140,7 +143,7 @@ def timeline(runs: TaskSetRuns, run: Run, episodes: Sequence[Episode]) -> Figure
     )
 
 
-def _chart(colors_of: Mapping[str, str]) -> alt.LayerChart:
+def _chart(colors_of: Mapping[str, str]) -> Chart:
     policies = list(colors_of)
     colors = alt.Color("policy:N", legend=None).scale(domain=policies, range=list(colors_of.values()))
     y = alt.Y("policy:N", title=None, sort=policies).axis(ticks=False, domain=False, grid=True, labelPadding=6)

@@ -10,8 +10,10 @@ import altair as alt
 
 ROWS = "rows"
 """The name by which charts call the numbers that they are drawn of."""
-LEGEND = alt.Legend(title=None, orient="top", columns=3, symbolType="stroke", symbolStrokeWidth=3)
+LEGEND = alt.Legend(title=None, orient="top", columns=3, symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1)
 """Of pictures; the page has boxes to tick in its place."""
+Chart = alt.LayerChart | alt.FacetChart
+"""What layers become."""
 Columns = Mapping[str, Sequence[Any]]
 """Numbers of a panel: name -> values, all of one length; None where there is none."""
 
@@ -49,7 +51,7 @@ class Figure:
     name: str
     title: str
     caption: str
-    chart: alt.TopLevelMixin
+    chart: Chart
     panels: tuple[Panel, ...]
     headings: Mapping[str, str]
     kind: str = "wide"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,13 +76,14 @@ def whole(figure: Figure) -> dict[str, Any]:
         {**_with_rows(specification, f"panel {number}"), "title": panel.title, **size}
         for number, panel in enumerate(figure.panels)
     ]
-    columns = min(COLUMNS[figure.kind], len(panels), math.ceil(math.sqrt(2 * len(panels))))
+    if len(panels) == 1 and figure.kind == "wide":
+        panels[0].pop("title")
     chart = {
         "concat": panels,
-        "columns": columns,
+        "columns": COLUMNS[figure.kind],
         "datasets": {f"panel {number}": rows(panel.columns) for number, panel in enumerate(figure.panels)},
         "params": parameters,
-        "title": {"text": figure.title, "fontSize": 14, "offset": 12},
+        "title": {"text": figure.settings.get("in_pictures", figure.title), "fontSize": 14, "offset": 12},
         "spacing": 24,
         "padding": 12,
     }

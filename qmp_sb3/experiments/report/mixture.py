@@ -12,7 +12,7 @@ import numpy as np
 
 from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.report.curves import SHORT, thinned
-from qmp_sb3.experiments.report.figure import LEGEND, Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, PAPER, QUIET, task_colors
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
 from qmp_sb3.experiments.report.words import listed, number_of
@@ -108,6 +108,8 @@ def over_time(runs: TaskSetRuns, several: Sequence[Shares]) -> Figure:
         for mixture in several
     )
     longest = max(several, key=lambda mixture: len(mixture.steps))
+    from_step, to_step = [0, *longest.steps.tolist()][-2:]
+    last = f"Who acted for whom, steps {from_step:,} to {to_step:,}"
     return _heatmap(
         runs,
         several,
@@ -117,7 +119,7 @@ def over_time(runs: TaskSetRuns, several: Sequence[Shares]) -> Figure:
         "from one evaluation to a later one. Move the slider with the pointer or the arrow keys.",
         panels,
         controls="time",
-        settings={"steps": longest.steps.tolist(), "time": len(longest.steps) - 1},
+        settings={"steps": longest.steps.tolist(), "time": len(longest.steps) - 1, "in_pictures": last},
     )
 
 
@@ -180,10 +182,10 @@ def _heatmap(
     return Figure(name, title, caption, _matrix(runs.tasks, candidates, highest), panels, headings, "matrix", **more)
 
 
-def _matrix(tasks: Sequence[str], candidates: Sequence[str], highest: float) -> alt.LayerChart:
+def _matrix(tasks: Sequence[str], candidates: Sequence[str], highest: float) -> Chart:
     few = len(candidates) <= FEW
-    size = {"width": alt.Step(46 if few else 11), "height": alt.Step(34 if few else 11)}
-    axis = {"ticks": False, "domain": False, "labelPadding": 6, "labelFontSize": 11 if few else 8}
+    size: dict[str, Any] = {"width": alt.Step(46 if few else 11), "height": alt.Step(34 if few else 11)}
+    axis: dict[str, Any] = {"ticks": False, "domain": False, "labelPadding": 6, "labelFontSize": 11 if few else 8}
     x = alt.X("candidate:N", title="policy that acts", sort=list(candidates)).axis(orient="top", labelAngle=-45, **axis)
     y = alt.Y("task:N", title="task", sort=list(tasks)).axis(**axis)
     now = alt.Chart(data()).transform_filter("datum.time === time")
@@ -204,7 +206,7 @@ def _matrix(tasks: Sequence[str], candidates: Sequence[str], highest: float) -> 
         own.mark_rect(fillOpacity=0, stroke="var(--line)", strokeWidth=1).encode(x=x, y=y, tooltip=tooltip),
     ]
     if few:
-        text = {"fontSize": 10, "baseline": "middle"}
+        text: dict[str, Any] = {"fontSize": 10, "baseline": "middle"}
         bright = alt.condition(f"datum.share > {0.55 * highest}", alt.value(PAPER), alt.value(INK))
         form = alt.Text("share:Q", format=".0%")
         layers += [
@@ -214,7 +216,7 @@ def _matrix(tasks: Sequence[str], candidates: Sequence[str], highest: float) -> 
     return alt.layer(*layers).add_params(alt.param(name="time", value=0)).properties(**size)
 
 
-def _curves_chart(series: Sequence[str], few: bool, highest: float) -> alt.LayerChart:
+def _curves_chart(series: Sequence[str], few: bool, highest: float) -> Chart:
     color = alt.Color("series:N", legend=LEGEND).scale(domain=list(series), range=_series_colors(series))
     x = alt.X("step:Q", title="environment steps").axis(labelExpr=SHORT, tickCount=3, labelFlush=True).scale(nice=False)
     y = alt.Y("share:Q", title="share of steps").axis(format="%", tickCount=4)

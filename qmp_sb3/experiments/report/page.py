@@ -101,7 +101,7 @@ def html(page: Page) -> str:
 def _data(page: Page) -> str:
     """Everything that the charts are drawn of, as JSON that cannot end its script element."""
     figures = [figure for group in page.groups for block in group.blocks for figure in block.every_figure]
-    content = {
+    content: dict[str, Any] = {
         "config": vega_config(),
         "figures": {
             figure.name: {
@@ -109,7 +109,7 @@ def _data(page: Page) -> str:
                 "panels": [encoded(panel.columns) for panel in figure.panels],
                 "titles": [panel.title for panel in figure.panels],
                 "headings": figure.headings,
-                "settings": {**figure.settings, "media": _without_films(figure)},
+                "settings": dict(figure.settings) | {"media": _without_films(figure)},
             }
             for figure in figures
         },

@@ -41,11 +41,11 @@ class Run:
     results: Results
     directory: Path | None
 
-    @property
+    @cached_property
     def method(self) -> str:
         return self.results.key[1]
 
-    @property
+    @cached_property
     def seed(self) -> int:
         return self.results.key[2]
 
@@ -58,7 +58,7 @@ class Run:
         """The run's own description of what it is; others' agents need not have one."""
         return self.about.get("run") or {}
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """The step of the last evaluation."""
         return int(self.results.column("step").max())

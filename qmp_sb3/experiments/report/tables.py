@@ -11,6 +11,10 @@ from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval
 from qmp_sb3.experiments.statistics import bootstrap, iqm, mean_ranks
 
 
+RESAMPLES = 10_000
+"""Of an interval in a table."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """``text`` and, smaller below it, ``detail``; ``best`` marks the highest of a column, ``bar`` is a share of it."""
@@ -40,7 +44,10 @@ def scores(runs: TaskSetRuns) -> Table:
     """Every measure of every method, best first by the most important one, and the mean rank over tasks."""
     by_measure = {measure: runs.scores(measure) for measure in runs.measures if measure != "length"}
     main = next(iter(by_measure))
-    iqms = {measure: {m: bootstrap(iqm, v) for m, v in found.items()} for measure, found in by_measure.items()}
+    iqms = {
+        measure: {m: bootstrap(iqm, v, resamples=RESAMPLES) for m, v in found.items()}
+        for measure, found in by_measure.items()
+    }
     ranks = dict(zip(by_measure[main], mean_ranks(*by_measure[main].values()).tolist(), strict=True))
     order = sorted(by_measure[main], key=lambda method: (-float(iqms[main][method].value), ranks[method]))
     lines = []
@@ -75,8 +82,9 @@ def scores(runs: TaskSetRuns) -> Table:
         f"{runs.slug}-scores",
         "What was reached",
         f"At {runs.scored_at:,} steps ({runs.about_scores()}), each task's own deterministic policy. IQM: mean of the "
-        "middle half of all seeds and tasks, with its 95% stratified bootstrap interval; one seed has none. Rank: of the "
-        f"method on a task by {MEASURES[main]}, 1 is best, mean over tasks. The best of a column is bold.{_left_out(runs)}",
+        "middle half of all seeds and tasks, with its 95% stratified bootstrap interval; one seed has none. Rank: that "
+        f"of the method on a task by {MEASURES[main]}, 1 is best, mean over tasks. The best of a column is bold."
+        f"{_left_out(runs)}",
         tuple(headings),
         tuple(lines),
         tuple(order),

@@ -24,6 +24,11 @@ RATES = ("success_any", "success_all", "subgoals")
 """Measures between 0 and 1, shown in percent."""
 
 
+def axis_labels(measure: str) -> str:
+    """How numbers on an axis of a measure read, as Vega writes it: 40%, or 1.5k."""
+    return f"format(datum.value, '{'%' if measure in RATES else '~s'}')"
+
+
 def value(number: float | None, measure: str) -> str:
     """A value of a measure with its unit; a dash where there is none."""
     if number is None or math.isnan(number):

@@ -19,12 +19,12 @@ from qmp_sb3.experiments.run_directory import write_text
 FILMS = 3
 """Tasks whose episode is shown."""
 NOTES = (
-    "Success is the published measure: any step of the episode met the success condition. Whole task is the strict one: "
-    "the task was done when the episode ended.",
+    "Success is the published measure: any step of the episode met the success condition. Whole task is the strict "
+    "one: the task was done when the episode ended.",
     "Evaluations run each task's own deterministic policy on the same episodes every time; steps are environment steps "
     "of all tasks together.",
-    "Intervals are 95% percentile intervals of a stratified bootstrap: seeds are drawn anew within each task. They say how "
-    "much the seeds differ, not how the numbers would change on another task set.",
+    "Intervals are 95% percentile intervals of a stratified bootstrap: seeds are drawn anew within each task. They say "
+    "how much the seeds differ, not how the numbers would change on another task set.",
     "Every line, bar and cell can be read as a number below its figure, and saved as CSV.",
 )
 
@@ -128,7 +128,10 @@ def _mixture(runs: TaskSetRuns) -> list[Figure]:
 def _no_mixture(runs: TaskSetRuns) -> str:
     if len(runs.tasks) == 1:
         return "There is one task: nobody else could act for it."
-    return "No run recorded that a policy acted for another task: either each task's own policy always acts, or the runs kept no record of it (mixture.parquet)."
+    return (
+        "No run recorded that a policy acted for another task: either each task's own policy always acts, or the runs "
+        "kept no record of it (mixture.parquet)."
+    )
 
 
 def _episodes(runs: TaskSetRuns, films: int) -> tuple[list[Figure], list[str]]:
