@@ -79,8 +79,8 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> Char
         .mark_rule(strokeWidth=1.2, color=INK)
         .encode(x="low:Q", x2="high:Q", y=y, yOffset=middle)
     )
-    step = alt.Step(thickness * len(methods) / 0.72 + 4, **{"for": "position"})
-    return alt.layer(bars, rules).add_params(alt.param(name="shown", value=methods)).properties(height=step)
+    height = round(len(tasks) * (thickness * len(methods) / 0.72 + 4)) + 20
+    return alt.layer(bars, rules).add_params(alt.param(name="shown", value=methods)).properties(height=height)
 
 
 def _plain(number: float) -> float | None:

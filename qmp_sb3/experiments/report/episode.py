@@ -158,4 +158,4 @@ def _chart(colors_of: Mapping[str, str]) -> Chart:
         .mark_rule(color=INK, strokeWidth=1.5)
         .encode(x="now:Q")
     )
-    return alt.layer(bars, now).add_params(alt.param(name="now", value=0)).properties(height=alt.Step(22))
+    return alt.layer(bars, now).add_params(alt.param(name="now", value=0)).properties(height=22 * len(policies))

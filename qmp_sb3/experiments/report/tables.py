@@ -79,7 +79,7 @@ def scores(runs: TaskSetRuns) -> Table:
             (f"{MEASURES[measure]}, mean", f"{MEANINGS[measure]}; mean over seeds and tasks"),
         ]
     return Table(
-        f"{runs.slug}-scores",
+        f"{runs.slug}-scores-table",
         "What was reached",
         f"At {runs.scored_at:,} steps ({runs.about_scores()}), each task's own deterministic policy. IQM: mean of the "
         "middle half of all seeds and tasks, with its 95% stratified bootstrap interval; one seed has none. Rank: that "
