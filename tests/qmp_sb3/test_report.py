@@ -427,6 +427,8 @@ def test_boxes_hide_methods_and_the_window_zooms(page: Path, browser: Any) -> No
     assert window.text == "0 to 100,000 steps"
     browser.find_element("name", "until").send_keys(Keys.PAGE_DOWN)
     wait(lambda: window.text == "0 to 90,000 steps")
+    shares = "return document.querySelectorAll('#multistagereacher-v0-success_any .role-axis-label')[1].textContent"
+    assert browser.execute_script(shares).endswith("100%")
     labels = "return document.querySelector('#multistagereacher-v0-success_any .role-axis-label').textContent"
     wait(lambda: "80k" in browser.execute_script(labels) and "100k" not in browser.execute_script(labels))
     browser.find_element("name", "whole").click()

@@ -106,6 +106,8 @@ def vega_config() -> dict[str, Any]:
         "labelFont": FONT,
         "titleFont": FONT,
         "labelLimit": 150,
+        "labelOverlap": "greedy",
+        "labelSeparation": 6,
     }
     legend = {"labelColor": INK, "titleColor": QUIET, "labelFont": FONT, "titleFont": FONT, "titleFontWeight": "normal"}
     return {

@@ -26,7 +26,7 @@ RATES = ("success_any", "success_all", "subgoals")
 
 def axis_labels(measure: str) -> str:
     """How numbers on an axis of a measure read, as Vega writes it: 40%, or 1.5k."""
-    return f"format(datum.value, '{'%' if measure in RATES else '~s'}')"
+    return f"format(datum.value, '{'.0%' if measure in RATES else '~s'}')"
 
 
 def value(number: float | None, measure: str) -> str:
