@@ -44,8 +44,8 @@ def total(runs: TaskSetRuns, measure: str) -> Figure:
     return Figure(
         f"{runs.slug}-{measure}",
         f"Learning curves: {MEASURES[measure]}, mean of {number_of(len(runs.tasks), 'task')}",
-        f"{MEANINGS[measure].capitalize()}, of each task's own deterministic policy. {runs.about_seeds()} {_band(runs)} "
-        f"The x axis counts environment steps of all tasks together.",
+        f"{MEANINGS[measure].capitalize()}, of each task's own deterministic policy. {runs.about_seeds()} "
+        f"{_band(runs)} The x axis counts environment steps of all tasks together.",
         chart(runs.looks_of(runs.methods), measure, every_run=True, height=300),
         (Panel("all tasks", columns_of(records, NAMES), description),),
         {name: heading.format(MEASURES[measure]) for name, heading in HEADINGS.items()},
