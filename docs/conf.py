@@ -39,6 +39,8 @@ cli
 engines
 logging
 results
+results-schema
+versions
 performance
 benchmarks
 files
