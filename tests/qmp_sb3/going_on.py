@@ -21,7 +21,7 @@ from qmp_sb3.training_state import training_state
 def assert_equal(one, other, path="value") -> None:
     """Equal to the bit, of whatever kind: NaN equals NaN, and types count."""
     if isinstance(one, dict):
-        assert list(one) == list(other), path
+        assert one.keys() == other.keys(), path
         for key in one:
             assert_equal(one[key], other[key], f"{path}/{key}")
     elif isinstance(one, list | tuple):
