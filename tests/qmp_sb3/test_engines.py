@@ -92,7 +92,7 @@ class Scripted(Engine):
 
     def ended(self, handle: list[Any]) -> str | None:
         job, end = handle
-        job.directory.write_config({"run": job.spec.to_dict()})
+        job.directory.write_config(describe(job.spec))
         if end == "wait":
             return "told to" if job.directory.stop_requested() else None
         if end == "finish":
