@@ -93,11 +93,8 @@ def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None) -> Prepar
     model = make_model(spec)
     lock = directory.lock()
     try:
-        refuse_other_content(directory, spec)
+        refuse_other_content(directory, spec)  # which another process may have changed by now
         directory.mend()
-        if directory.result() is not None:  # by another process, just now
-            lock.release()
-            return Prepared(spec, directory)
         checkpoint = directory.latest_checkpoint()
         if checkpoint is None:
             if directory.is_run:
@@ -196,10 +193,10 @@ def _train(
     prepared: Prepared, model: MultiTaskSAC, lock: RunLock, display: Display, should_stop: Callable[[], bool]
 ) -> RunStatus:
     spec, directory, done = prepared.spec, prepared.directory, model.num_timesteps
-    folder, newest = str(directory.path), NewestValues()
-    model.set_logger(Logger(folder, [EventFiles(folder, done if directory.is_run else None), newest]))
-    if not directory.is_run:
+    folder, newest, new = str(directory.path), NewestValues(), not directory.is_run
+    if new:
         directory.write_config(describe(spec))
+    model.set_logger(Logger(folder, [EventFiles(folder, None if new else done), newest]))
     evaluate = make_evaluation(spec, directory)
     supervise = Supervisor(spec, directory, lock, evaluate, display, newest, should_stop)
     callbacks = CallbackList([evaluate, supervise])
