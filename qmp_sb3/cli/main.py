@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from qmp_sb3.cli import bench, eval_, list_, results, train, watch
+from qmp_sb3.cli import bench, eval_, list_, plot, report, results, train, watch
 from qmp_sb3.cli.words import STOPPED, UsageError, closest, override
 
 
@@ -28,6 +28,8 @@ COMMANDS: dict[str, Command] = {
     "watch": watch,
     "bench": bench,
     "results": results,
+    "report": report,
+    "plot": plot,
 }
 
 
