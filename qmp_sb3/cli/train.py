@@ -39,6 +39,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--eval-episodes", type=count, metavar="N", help="of each task and evaluation (default 10)")
     command.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints (default 1e5)")
     command.add_argument("--resume", metavar="RUN_DIR", help="go on with a stopped run")
+    command.add_argument(
+        "--track", action="append", metavar="NAME", help="follow the run with wandb or mlflow (may be given twice)"
+    )
+    command.add_argument("--project", metavar="NAME", help="project of the tracker (default qmp)")
+    command.add_argument("--track-files", action="store_true", help="upload the finished run's models and results")
     command.set_defaults(overrides={})  # it takes key=value
 
 
@@ -49,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments.summary import summary_table
 
     with usage_errors("train"):
+        tracking = _tracking(options)
         spec, path = _resumed(options) if options.resume is not None else _new(options)
         prepared = prepare(spec, path)
     console = Console()
@@ -56,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         say(console, f"Using {prepared.model.replay_buffer}")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
-        status = train(prepared, display, should_stop)
+        status = train(prepared, display, should_stop, tracking)
     steps = f"{status.steps:,}"
     if not status.finished:
         say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {path}")
@@ -65,6 +71,17 @@ def run(options: argparse.Namespace) -> int:
     console.print(summary_table(status.summary))
     say(console, f"Finished {steps} steps in {live.clock(status.seconds)}; see it with: qmp watch {path}")
     return 0
+
+
+def _tracking(options: argparse.Namespace) -> list[Any]:
+    """The trackers that follow the run, checked before anything begins."""
+    from qmp_sb3.experiments.tracking import Tracking
+
+    if not options.track:
+        for name, given in (("--project", options.project), ("--track-files", options.track_files)):
+            if given:
+                raise UsageError(f"train: {name} needs --track wandb or --track mlflow")
+    return [Tracking(name, options.project or "qmp", options.track_files) for name in options.track or ()]
 
 
 def _new(options: argparse.Namespace) -> tuple[Any, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from qmp_sb3.experiments.run_directory import Checkpoint, RunDirectory, replace
 from qmp_sb3.experiments.run_spec import RunSpec
 from qmp_sb3.experiments.summary import Summary, summarize
 from qmp_sb3.experiments.supervisor import NewestValues, Supervisor
+from qmp_sb3.experiments.tracking import Tracking, tracked
+from qmp_sb3.trackers import Tracker
 
 EVALUATION_SEED_OFFSET = 1_000_003
 """Evaluation episodes are drawn from other seeds than training episodes."""
@@ -42,6 +44,7 @@ def run(
     path: str | os.PathLike[str],
     display: Display | None = None,
     should_stop: Callable[[], bool] = bool,
+    tracking: Sequence[Tracking] = (),
 ) -> RunStatus:
     """Bring the run ``spec`` in the folder ``path`` to its end.
 
@@ -52,9 +55,10 @@ def run(
     :param path: the run directory
     :param display: is told about progress
     :param should_stop: asked before every rollout; True saves a checkpoint and returns
+    :param tracking: trackers that follow the run, besides those that its folder remembers
     :raises ValueError: before anything is written, if the spec or the folder is not usable
     """
-    return train(prepare(spec, path), display, should_stop)
+    return train(prepare(spec, path), display, should_stop, tracking)
 
 
 @dataclass(frozen=True)
@@ -150,17 +154,31 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def train(prepared: Prepared, display: Display | None = None, should_stop: Callable[[], bool] = bool) -> RunStatus:
-    """Train a prepared run to its end, or until it is to stop."""
-    spec, directory, model = prepared.spec, prepared.directory, prepared.model
-    display = display or Display()
-    if model is None:
+def train(
+    prepared: Prepared,
+    display: Display | None = None,
+    should_stop: Callable[[], bool] = bool,
+    tracking: Sequence[Tracking] = (),
+) -> RunStatus:
+    """Train a prepared run to its end, or until it is to stop; the arguments are those of :func:`run`."""
+    directory = prepared.directory
+    if prepared.model is None:
         return status_of(directory)
     if not directory.is_run:
-        directory.write_config(describe(spec))
+        directory.write_config(describe(prepared.spec))
+    title = directory.path.resolve().name
+    with tracked(tracking, directory, title, directory.config()) as trackers:
+        return _train(prepared, display or Display(), should_stop, trackers)
+
+
+def _train(
+    prepared: Prepared, display: Display, should_stop: Callable[[], bool], trackers: Sequence[Tracker]
+) -> RunStatus:
+    spec, directory, model = prepared.spec, prepared.directory, prepared.model
+    assert model is not None
     newest, done = NewestValues(), model.num_timesteps
     folder = str(directory.path)
-    model.set_logger(Logger(folder, [TensorBoardOutputFormat(folder), newest]))
+    model.set_logger(Logger(folder, [TensorBoardOutputFormat(folder), newest, *trackers]))
     evaluate = make_evaluation(spec, directory)
     supervise = Supervisor(spec, directory, prepared.checkpoint, evaluate, display, newest, should_stop)
     display.start(f"{spec.method} on {spec.env}, seed {spec.seed}", model.task_names, spec.steps, done)

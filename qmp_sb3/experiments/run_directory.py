@@ -8,6 +8,7 @@
     checkpoints/000100000/  model.zip, replay.pkl, checkpoint.json (the two newest are kept)
     best_model.zip          the model of the best evaluation
     final_model.zip         the model at the end
+    tracking.json           the trackers that follow the run, with the names they gave it
     result.json             written last: a run that has it is finished
 """
 
@@ -80,6 +81,19 @@ class RunDirectory:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_text(self.path / "result.json", json.dumps(dict(result), indent=2) + "\n")
+
+    def tracking(self) -> list[dict[str, Any]]:
+        """The trackers of the run, as :meth:`write_tracking` got them; none where the file cannot be read."""
+        return _read_json(self.path / "tracking.json") or []
+
+    def write_tracking(self, trackers: list[dict[str, Any]]) -> None:
+        write_text(self.path / "tracking.json", json.dumps(trackers, indent=2) + "\n")
+
+    def products(self) -> list[Path]:
+        """Those files of a finished run that are worth keeping elsewhere."""
+        names = ("config.yaml", "result.json", "evaluations.npz", "results.parquet", "mixture.parquet")
+        files = [self.path / name for name in names] + [self.best_model, self.final_model]
+        return [file for file in files if file.is_file()]
 
     def discard_result(self) -> None:
         """The run goes on: it is not finished any more."""
@@ -158,7 +172,7 @@ def _digest(file: Path) -> str | None:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read_json(file: Path) -> dict[str, Any] | None:
+def _read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
