@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from qmp_sb3.cli import eval_, list_, train, watch
+from qmp_sb3.cli import eval_, list_, train, tune, watch
 from qmp_sb3.cli.words import STOPPED, UsageError, closest, override
 
 
@@ -21,7 +21,7 @@ class Command(Protocol):
         """Do what the options say; the exit code."""
 
 
-COMMANDS: dict[str, Command] = {"list": list_, "train": train, "eval": eval_, "watch": watch}
+COMMANDS: dict[str, Command] = {"list": list_, "train": train, "tune": tune, "eval": eval_, "watch": watch}
 
 
 class Parser(argparse.ArgumentParser):

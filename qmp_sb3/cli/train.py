@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from qmp_sb3.cli.words import STOPPED, UsageError, closest, count, say, stop_on_signals, usage_errors, whole
+from qmp_sb3.cli.words import STOPPED, UsageError, count, known_names, say, stop_on_signals, usage_errors, whole
 
 EVALUATIONS = 12
 """Evaluations in a run, unless --eval-every says otherwise."""
@@ -86,22 +86,12 @@ def _tracking(options: argparse.Namespace) -> list[Any]:
 
 def _new(options: argparse.Namespace) -> tuple[Any, Path]:
     """Spec and folder of a new run."""
-    import qmp_envs
     from qmp_sb3 import presets
     from qmp_sb3.experiments.provenance import versions
     from qmp_sb3.experiments.run_directory import RunDirectory
     from qmp_sb3.experiments.run_spec import RunSpec
 
-    for name, known in (("env", qmp_envs.ids()), ("method", tuple(presets.methods()))):
-        value = getattr(options, name)
-        if value is None:
-            raise UsageError(f"train: --{name} is missing; one of {', '.join(known)}")
-        if name == "env" and value not in known:
-            raise UsageError(f"train: unknown {name} {value!r}; {closest(value, known)}")
-    try:
-        presets.method(options.method)
-    except ValueError as error:
-        raise UsageError(f"train: {error}") from error
+    known_names("train", options.env, options.method)
     steps = options.steps or presets.default_steps(options.env)
     choices = {
         "seed": options.seed,

@@ -58,6 +58,22 @@ def whole(text: str) -> int:
     return int(number)
 
 
+def known_names(command: str, env: str | None, method: str | None) -> None:
+    """Refuse a task set or a method that does not exist, or is not given."""
+    import qmp_envs
+    from qmp_sb3 import presets
+
+    for name, value, known in (("env", env, qmp_envs.ids()), ("method", method, tuple(presets.methods()))):
+        if value is None:
+            raise UsageError(f"{command}: --{name} is missing; one of {', '.join(known)}")
+        if name == "env" and value not in known:
+            raise UsageError(f"{command}: unknown {name} {value!r}; {closest(value, known)}")
+    try:
+        presets.method(str(method))
+    except ValueError as error:
+        raise UsageError(f"{command}: {error}") from error
+
+
 @contextmanager
 def usage_errors(command: str) -> Iterator[None]:
     """Turn what the libraries say about a wrong value (SB3 by assertions) into the command's one line."""
