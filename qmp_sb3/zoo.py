@@ -94,7 +94,7 @@ class MultiTaskManager(ExperimentManager):
 
     def _tasks(self) -> int:
         id = self.env_name.gym_id
-        return len(qmp_envs.task_names(id, **self.env_kwargs)) if id in qmp_envs.ids() else 1
+        return len(qmp_envs.task_names(id, **self.env_kwargs)) if qmp_envs.is_task_set(id) else 1
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """One slot per task, or as many of each as ``n_envs`` says; for the zoo's own algorithms the zoo's."""
