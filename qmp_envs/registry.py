@@ -229,6 +229,4 @@ def register() -> None:
 
 
 def _register(id: str, horizon: int, kwargs: dict[str, Any]) -> None:
-    gym.register(
-        id=id, entry_point=DRIVER, vector_entry_point=BATCHED_DRIVER, max_episode_steps=horizon, kwargs=kwargs
-    )
+    gym.register(id=id, entry_point=DRIVER, vector_entry_point=BATCHED_DRIVER, max_episode_steps=horizon, kwargs=kwargs)

@@ -1,7 +1,8 @@
 """RL Baselines3 Zoo with the methods of this suite as algorithms: ``python -m qmp_sb3.zoo --algo qmp --env QMP/...``.
 
-All other words are the zoo's: of ``rl_zoo3.train``, or after the word ``enjoy`` of ``rl_zoo3.enjoy``. Hyper-parameters are those
-of :mod:`qmp_sb3.presets`. A task set becomes one environment with a slot for each task; ``--eval-episodes`` are of each task.
+All other words are the zoo's: of ``rl_zoo3.train``, or after the word ``enjoy`` of ``rl_zoo3.enjoy``. Hyper-parameters
+are those of :mod:`qmp_sb3.presets`. A task set becomes one environment with a slot for each task; ``--eval-episodes``
+are of each task.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A block of ``python`` is run; the blocks of a page share their names, top to bottom. In a block of ``console`` each line
 that starts with ``$`` is run by bash in an empty folder, with ``qmp`` on the path. Blocks of ``text`` and ``yaml`` are
-shown only. A block of python whose first line is ``# name.py`` is that file, in the folder where the page's other blocks
-run. A block without a language is an error, so nothing escapes by accident.
+shown only. A block of python whose first line is ``# name.py`` is that file, in the folder where the page's other
+blocks run. A block without a language is an error, so nothing escapes by accident.
 
 What would take too long is made smaller by a comment before the block, visible in the page's source:
 

@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for a usage error, 130 for a stopped run."""
-    # A module of the user's, as in --env my_tasks:Mine/Pair-v0, may lie where the command is called, as for `python -m`.
+    # A module of the user's, as in --env my_tasks:Mine/Rail-v0, may lie where the command is called.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:

@@ -20,15 +20,17 @@ def add(commands: argparse._SubParsersAction) -> None:
         "tune",
         help="search hyper-parameters",
         usage="qmp tune --env ID --method NAME [options] [key=value ...]",
-        epilog="key=value is a hyper-parameter that stays, as for qmp train. The same command goes on with a search that "
-        "was stopped, or adds trials.",
+        epilog="key=value is a hyper-parameter that stays, as for qmp train. The same command goes on with a search "
+        "that was stopped, or adds trials.",
         allow_abbrev=False,
     )
     command.add_argument("--env", metavar="ID", help="task set, e.g. QMP/MultistageReacher-v0")
     command.add_argument("--method", metavar="NAME", help="method, e.g. qmp")
     command.add_argument("--trials", type=count, default=20, metavar="N", help="in all (default 20)")
     command.add_argument("--steps", type=count, metavar="N", help="environment steps of a trial, all tasks together")
-    command.add_argument("--seed", type=whole, default=0, metavar="S", help="of the search and of every run (default 0)")
+    command.add_argument(
+        "--seed", type=whole, default=0, metavar="S", help="of the search and of every run (default 0)"
+    )
     command.add_argument("--preset", default="fast", metavar="NAME", help="where the search begins (default fast)")
     command.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe (default) or random")
     command.add_argument("--pruner", default="median", metavar="NAME", help="median (default), halving or none")

@@ -114,7 +114,9 @@ class SearchSpace:
         drawn = {name: one.draw(suggest, name) for name, one in self.arguments.items() if name not in fixed}
         for part, words in self.parts.items():
             if part not in fixed and part in settings:
-                changed = _in_all(settings[part], lambda text, part=part, words=words: _drawn(text, part, words, suggest))
+                changed = _in_all(
+                    settings[part], lambda text, part=part, words=words: _drawn(text, part, words, suggest)
+                )
                 if changed != settings[part]:
                     drawn[part] = changed
         return {**fixed, **drawn}

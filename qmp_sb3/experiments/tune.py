@@ -1,7 +1,7 @@
 """A search of hyper-parameters with Optuna, in which every trial is a run with a directory of its own.
 
-A study remembers its trials in a database; started again, it finishes what was interrupted and goes on. Trial i draws from
-SeedSequence([seed, i]), so an interrupted search with one job draws what an uninterrupted one does.
+A study remembers its trials in a database; started again, it finishes what was interrupted and goes on. Trial i draws
+from SeedSequence([seed, i]), so an interrupted search with one job draws what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import optuna
 import yaml
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from qmp_envs.evaluation import Evaluation
 from qmp_sb3 import presets
@@ -27,8 +27,9 @@ from qmp_sb3.checks import one_of
 from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.run import make_model, run
 from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.experiments.score import score
 from qmp_sb3.experiments.search_space import SearchSpace
-from qmp_sb3.experiments.summary import Summary, summarize
+from qmp_sb3.experiments.summary import Summary
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "halving", "none")
@@ -36,7 +37,6 @@ STARTUP_TRIALS = 5
 """Trials that are drawn at random and never pruned, before the samplers and pruners that compare begin."""
 NAME = "qmp"
 FOLDER = "directory"
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -135,24 +135,6 @@ def command(spec: RunSpec) -> str:
     values = {key: yaml.safe_dump(one, default_flow_style=True, width=10**6) for key, one in spec.overrides.items()}
     words += [f"{key}={text.removesuffix('...' + chr(10)).strip()}" for key, text in values.items()]
     return shlex.join(words)
-
-
-def score(evaluation: Evaluation) -> float:
-    """An evaluation as one number, by the rule for the best model: ``success_all``, then ``success_any``, subgoals, return.
-
-    Each measure is finer by less than what the one before can differ by, so it decides only between equals. The return
-    enters as r / (1 + |r|); where a set has no success at all, it is the score itself.
-    """
-    mean = float(np.mean(evaluation.returns))
-    value, any_success = mean / (1 + abs(mean)), False
-    for measure in ("stages", "success_any", "success_all"):
-        results = getattr(evaluation, measure)
-        if np.isnan(results).all():
-            continue
-        any_success = True
-        smallest = np.diff(np.unique(np.append(results[~np.isnan(results)], (0.0, 1.0)))).min() / results.size
-        value = float(np.nan_to_num(results).mean()) + smallest / 4 * value
-    return value if any_success else mean
 
 
 # ---- one process ----
@@ -356,6 +338,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-__all__ = ["PRUNERS", "SAMPLERS", "Found", "FrozenTrial", "Search", "best", "command", "score", "search"]

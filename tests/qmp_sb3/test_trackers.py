@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow: what they get, that a resumed run goes on in the same place, and that they stop nothing."""
+"""Weights & Biases and MLflow: what they get, that a resumed run goes on in its place, and that they stop nothing."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ from qmp_sb3 import presets  # noqa: E402
 from qmp_sb3.cli import main  # noqa: E402
 from qmp_sb3.cli.main import parse  # noqa: E402
 from qmp_sb3.experiments import RunDirectory, RunSpec  # noqa: E402
+from qmp_sb3.experiments.score import score  # noqa: E402
 from qmp_sb3.experiments.search_space import SearchSpace  # noqa: E402
-from qmp_sb3.experiments.tune import Search, command, score, search  # noqa: E402
+from qmp_sb3.experiments.tune import Search, command, search  # noqa: E402
 from tests.qmp_sb3.test_cli import ID, REACHER, quick_spec  # noqa: E402
 
 FIXED = {"learning_starts": 40, "policy_kwargs.net_arch": [8], "buffer_size": 1000, "batch_size": 8}

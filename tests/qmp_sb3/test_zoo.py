@@ -23,7 +23,9 @@ SMALL = ["learning_starts:200", "policy_kwargs:dict(net_arch=[8])", "buffer_size
 def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
 
 
 def run_folder(folder: Path, algo: str, id: str = ID) -> Path:
