@@ -17,7 +17,7 @@ import torch as th
 from stable_baselines3.common.logger import Logger
 
 import qmp_envs
-from benchmarks import machine
+from qmp_envs.provenance import processor
 from qmp_sb3 import make_multitask_vec_env, presets
 from qmp_sb3.evaluation import OwnPolicy, evaluate_tasks
 from qmp_sb3.experiments.readme import markdown
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for id in given.ids:
         results.append(first_look(id, given.steps, given.episodes, given.seed))
         print(sets(results[-1:], given.steps), flush=True)
-    print(f"{given.steps} steps, seed {given.seed}, {given.episodes} episodes per task, {machine.processor()}\n")
+    print(f"{given.steps} steps, seed {given.seed}, {given.episodes} episodes per task, {processor()}\n")
     print(sets(results, given.steps))
     print(tasks(results))
 

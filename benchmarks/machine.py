@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch as th
 
 from qmp_sb3.experiments import provenance
-
-
-def processor() -> str:
-    """The processor's model, as the system tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else "unknown processor"
 
 
 def load() -> float:
@@ -27,7 +18,6 @@ def description() -> dict[str, object]:
     """Machine, versions and threads, as results are stored with."""
     return {
         **provenance.machine(),
-        "processor": processor(),
         "torch_threads": th.get_num_threads(),
         "load": round(load(), 1),
         "versions": provenance.versions(),

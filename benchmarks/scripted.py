@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import qmp_envs
-from benchmarks import machine
 from docs.scripted_policies import Policy, meta_world_cds_policy, meta_world_policy
+from qmp_envs.provenance import processor
 from qmp_sb3.experiments.readme import markdown
 
 MAKERS: dict[str, Callable[[str], Policy]] = {
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", r"Constant\(s\) may be too high")  # Meta-World's, of what is clipped here
     table = [row for id in given.ids for row in rows(id, given.episodes, given.seed, given.tasks)]
-    print(f"{given.episodes} episodes per task, seed {given.seed}, {machine.processor()}\n")
+    print(f"{given.episodes} episodes per task, seed {given.seed}, {processor()}\n")
     print(markdown(("task set", "task", "solved", "return"), table))
 
 

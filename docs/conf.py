@@ -36,6 +36,7 @@ guide
 envs/index
 methods/index
 cli
+engines
 logging
 results
 performance

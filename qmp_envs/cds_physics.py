@@ -92,5 +92,18 @@ class CdsPhysics(MujocoPhysics):
             # mark on the solver's warm start, so a cheaper refresh would lead elsewhere.
             mujoco.mj_forward(model, data)
 
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Also where the objects stand, which is part of a slot's model; m."""
+        return [
+            saved | {"places": {body: np.array(model.body(body).pos) for body in _HOMES}}
+            for saved, model in zip(super().snapshot(), self.models, strict=True)
+        ]
+
+    def restore(self, slots: Sequence[Mapping[str, Any]]) -> None:
+        for saved, model in zip(slots, self.models, strict=True):
+            for body, place in saved["places"].items():
+                model.body(body).pos = place
+        super().restore(slots)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_starts": self._starts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -92,6 +93,25 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
             self.render()
         info = self._task_info() | step_info(outcome)
         return observations[0], float(outcome.reward[0]), terminated, False, info
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where the episode stands, as plain values and arrays: physics, memory, random generators.
+
+        The time limit is Gymnasium's wrapper's, and so are the steps that it has counted.
+        """
+        return self._slots.snapshot() | {"running": self._running, "seed": self._np_random_seed}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on where a :meth:`snapshot` was taken, here or in another environment made like this one.
+
+        :raises ValueError: if the snapshot is of another task set, or of a task that this environment does not run
+        """
+        task = int(snapshot["task_ids"][0])
+        if self.fixed_task not in (None, task):
+            raise ValueError(f"The snapshot is of task {task}; this environment only runs task {self.fixed_task}.")
+        self._slots.restore(snapshot)
+        self._running, self._np_random_seed = bool(snapshot["running"]), snapshot["seed"]
+        self._np_random = self._slots.generators.get(0)
 
     def render(self) -> np.ndarray | None:
         if self._renderer is None:

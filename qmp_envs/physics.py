@@ -45,6 +45,12 @@ class Physics(Protocol):
     def step(self, control: np.ndarray) -> State:
         """Advance every slot by one environment step with actuator inputs ``(slots, nu)``."""
 
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Where every slot stands, as plain values and arrays that nothing else holds; one dictionary per slot."""
+
+    def restore(self, slots: Sequence[Mapping[str, Any]]) -> None:
+        """Put every slot where its :meth:`snapshot` was taken, in these simulators or in new ones of the same slots."""
+
     def close(self) -> None:
         """End threads and processes, if there are any; safe to call twice."""
 
@@ -183,13 +189,31 @@ class MujocoPhysics:
             array[failed] = vars(before.state)[name][failed]
         now.state.failed[:] = failed
 
+    def snapshot(self) -> list[dict[str, Any]]:
+        """The index of the slot's model, all that MuJoCo integrates (with the warm start), and what was read last."""
+        return [
+            {
+                "model": self.model_of_slot[slot],
+                "integration": integration_state(*simulator),
+                "moment": {name: np.array(array[slot]) for name, array in vars(self.state).items()},
+            }
+            for slot, simulator in enumerate(self._simulators)
+        ]
+
+    def restore(self, slots: Sequence[Mapping[str, Any]]) -> None:
+        models = [int(saved["model"]) for saved in slots]
+        if models != self.model_of_slot:
+            self.model_of_slot = models
+            self.data = [mujoco.MjData(self.models[index]) for index in models]
+            self._bind()
+        for slot, (saved, (model, data)) in enumerate(zip(slots, self._simulators, strict=True)):
+            mujoco.mj_resetData(model, data)
+            mujoco.mj_setState(model, data, saved["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
+            for name, values in saved["moment"].items():
+                vars(self.state)[name][slot] = values
+
     def __getstate__(self) -> dict[str, Any]:
-        full = mujoco.mjtState.mjSTATE_INTEGRATION
-        integration = []
-        for model, data in self._simulators:
-            vector = np.empty(mujoco.mj_stateSize(model, full))
-            mujoco.mj_getState(model, data, vector, full)
-            integration.append(vector)
+        integration = [integration_state(*simulator) for simulator in self._simulators]
         kept = ("models", "model_of_task", "frame_skip", "_views", "_measuring", "model_of_slot")
         moments = [{name: array.copy() for name, array in vars(m.state).items()} for m in self._moments]
         saved = {name: getattr(self, name) for name in kept}
@@ -210,6 +234,16 @@ class MujocoPhysics:
                 vars(moment.state)[name][:] = array
 
 
+def integration_state(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    """All that MuJoCo's next step depends on, in one vector: positions, velocities, time, activations, warm start,
+    controls, applied forces, mocap bodies.
+    """
+    full = mujoco.mjtState.mjSTATE_INTEGRATION
+    vector = np.empty(mujoco.mj_stateSize(model, full))
+    mujoco.mj_getState(model, data, vector, full)
+    return vector
+
+
 class _Moment:
     """One flat buffer with all arrays of all slots, and a :class:`State` of views into it."""
 
@@ -218,8 +252,7 @@ class _Moment:
         self._flat = np.zeros(sum(sizes))
         blocks = np.split(self._flat, np.cumsum(sizes)[:-1])
         arrays = {
-            name: block.reshape(slots, *shape)
-            for (name, shape), block in zip(shapes.items(), blocks, strict=True)
+            name: block.reshape(slots, *shape) for (name, shape), block in zip(shapes.items(), blocks, strict=True)
         }
         self.state = State(**arrays, failed=np.zeros(slots, bool))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -89,8 +89,7 @@ class Point2D(TaskSet):
     ) -> None:
         if reward not in REWARDS:
             raise ValueError(
-                f"Unknown reward {reward!r}; did you mean {closest(reward, REWARDS)!r}? "
-                f"Rewards: {', '.join(REWARDS)}."
+                f"Unknown reward {reward!r}; did you mean {closest(reward, REWARDS)!r}? Rewards: {', '.join(REWARDS)}."
             )
         low, high = map(float, box)
         if not (low <= START.min() and high >= GOAL.max()):
@@ -164,6 +163,12 @@ class PointPhysics:
         qpos = np.minimum(np.maximum(self.state.qpos + control, low), high)
         self.state = State(qpos=qpos, qvel=self.state.qvel, failed=self.state.failed)
         return self.state
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        return [{"qpos": qpos.copy()} for qpos in self.state.qpos]
+
+    def restore(self, slots: Sequence[Mapping[str, Any]]) -> None:
+        self.state.qpos[:] = [saved["qpos"] for saved in slots]
 
     def close(self) -> None:
         """Nothing runs beside the caller."""

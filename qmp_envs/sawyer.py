@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mujoco
@@ -93,6 +93,27 @@ class SawyerPhysics:
         now.success[slot] = told["success"]
         now.measures[slot] = [told[name] for name in MEASURES]
         _read(now, slot, simulator, observation)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """The slot's task, what its simulator needs to go on, and what was read last."""
+        return [
+            {
+                "task": int(self._task_ids[slot]),
+                "episode": simulator.saved() if simulator.started else None,
+                "moment": {name: np.array(array[slot]) for name, array in vars(self.state).items()},
+            }
+            for slot, simulator in enumerate(self._running)
+        ]
+
+    def restore(self, slots: Sequence[Mapping[str, Any]]) -> None:
+        for slot, saved in enumerate(slots):
+            task_id = self._task_ids[slot] = int(saved["task"])
+            simulator = self._running[slot] = self._simulator(slot, task_id)
+            for name, values in saved["moment"].items():
+                vars(self.state)[name][slot] = values
+            if saved["episode"] is not None:
+                vector = _checked(self.tasks[task_id], simulator, self.state.random_vector[slot])
+                simulator.restore(vector, saved["episode"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {

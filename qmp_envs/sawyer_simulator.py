@@ -19,6 +19,7 @@ import mujoco
 import numpy as np
 from gymnasium.error import ResetNeeded
 
+from qmp_envs.physics import integration_state
 from qmp_envs.sawyer_models import FRAME_SKIP, OPEN_WIDTH, missing_package
 from qmp_envs.sawyer_speed import quick_methods
 
@@ -119,10 +120,7 @@ def embedded(upstream: type) -> type:
 
         def saved(self) -> dict[str, Any]:
             """What, beyond the random vector, makes the running episode what it is."""
-            full = mujoco.mjtState.mjSTATE_INTEGRATION
-            integration = np.empty(mujoco.mj_stateSize(self.model, full))
-            mujoco.mj_getState(self.model, self.data, integration, full)
-            return {"integration": integration, "remembered": _plain(vars(self))}
+            return {"integration": integration_state(self.model, self.data), "remembered": _plain(vars(self))}
 
         def restore(self, random_vector: np.ndarray, saved: Mapping[str, Any]) -> None:
             """Continue an episode that was ``saved``: begin it again, then put everything where it was."""

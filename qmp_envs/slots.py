@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,7 @@ class Slots:
     for drawing tasks. So one slot can be reproduced alone, and drawing tasks does not shift the noise.
     """
 
-    def __init__(
-        self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False, workers: int = 1
-    ) -> None:
+    def __init__(self, task_set: TaskSet, task_ids: np.ndarray, task_one_hot: bool = False, workers: int = 1) -> None:
         self.task_set = task_set
         self.task_ids = np.array(task_ids, np.int64)
         self.physics = task_set.make_physics(self.task_ids, workers)
@@ -85,6 +84,40 @@ class Slots:
         outcome, self.memory = task_set.outcome(before, after, actions, self.memory, task_ids, noise)
         return self._observe(after, self.memory, task_ids), outcome
 
+    def snapshot(self) -> dict[str, Any]:
+        """Where all episodes stand: plain values and arrays, which nothing else holds."""
+        slots = range(len(self))
+        return {
+            "task_set": self.task_set.name,
+            "task_ids": self.task_ids.copy(),
+            "physics": self.physics.snapshot(),
+            "memory": None if self.memory is None else [np.array(array) for array in self.memory],
+            "generators": [_state(self.generators.get(slot)) for slot in slots],
+            "task_generators": [_state(self.task_generators.get(slot)) for slot in slots],
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on where a :meth:`snapshot` was taken, of these slots or of new ones like them.
+
+        :raises ValueError: if it is of another task set, or of more or fewer slots
+        """
+        given = snapshot["task_set"], len(snapshot["task_ids"])
+        if given != (self.task_set.name, len(self)):
+            raise ValueError(
+                f"The snapshot is of {given[1]} slots of {given[0]}; these are {len(self)} of {self.task_set.name}."
+            )
+        self.task_ids[:] = snapshot["task_ids"]
+        self.physics.restore(snapshot["physics"])
+        self.generators = _generators(snapshot["generators"])
+        self.task_generators = _generators(snapshot["task_generators"])
+        self.memory = None if snapshot["memory"] is None else self._remember(snapshot["memory"])
+
+    def _remember(self, arrays: Sequence[np.ndarray]) -> Memory:
+        """A memory of the family's kind, which an episode's beginning shows, with these arrays."""
+        draws = np.stack([self.task_set.draw_reset(np.random.default_rng(0)) for _ in range(len(self))])
+        kind = self.task_set.initial_memory(self.physics.state.rows(np.arange(len(self))), self.task_ids, draws)
+        return _like(kind, [np.array(array) for array in arrays])
+
     def close(self) -> None:
         """End what the physics has running; the episodes are over."""
         self.physics.close()
@@ -93,9 +126,7 @@ class Slots:
         """Actions as float64, inside the action space."""
         actions = np.asarray(actions)
         if actions.shape != self._shape:
-            raise ValueError(
-                f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}."
-            )
+            raise ValueError(f"{self.task_set.name} expects actions of shape {self._shape}, got {actions.shape}.")
         actions = np.minimum(np.maximum(actions, self._low), self._high)  # float64, as the limits are
         if math.isnan(np.vdot(actions, actions)):
             rows = np.flatnonzero(np.isnan(actions).any(axis=1))
@@ -121,7 +152,26 @@ def _replaced(memory: Memory, slots: np.ndarray, fresh: Memory) -> Memory:
     arrays = [array.copy() for array in memory]
     for array, rows in zip(arrays, fresh, strict=True):
         array[slots] = rows
+    return _like(memory, arrays)
+
+
+def _like(memory: Memory, arrays: Sequence[np.ndarray]) -> Memory:
+    """A memory of the same kind, with other arrays."""
     return type(memory)(*arrays) if hasattr(memory, "_fields") else tuple(arrays)
+
+
+def _state(generator: np.random.Generator | None) -> dict[str, Any] | None:
+    return None if generator is None else deepcopy(dict(generator.bit_generator.state))
+
+
+def _generators(states: Sequence[Mapping[str, Any] | None]) -> dict[int, np.random.Generator]:
+    """Generators that go on from these states, by slot; none where there was none."""
+    generators = {}
+    for slot, state in enumerate(states):
+        if state is not None:
+            generators[slot] = np.random.default_rng(0)
+            generators[slot].bit_generator.state = state
+    return generators
 
 
 def with_one_hot(space: spaces.Box, num_tasks: int) -> spaces.Box:

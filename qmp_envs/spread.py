@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -101,6 +101,20 @@ class SpreadPhysics:
         self._run(STEPS[following], None, lambda: publish(self._own.step(own), self._own_rows[following]))
         self._now = following
         return self.state
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """In the order of the slots, however many parts they are spread over."""
+        parts = self._run(CALL, [("snapshot", ())] * len(self._workers), self._own.snapshot)
+        return [parts[slot % len(parts)][slot // len(parts)] for slot in range(self._slots)]
+
+    def restore(self, slots: Sequence[Mapping[str, Any]]) -> None:
+        parts, now = len(self._tasks), self._now
+
+        def own() -> None:
+            self._own.restore(slots[::parts])
+            publish(self._own.state, self._own_rows[now])
+
+        self._run(CALL, [("restore", (now, slots[part::parts])) for part in range(1, parts)], own)
 
     def close(self) -> None:
         self._close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,9 +107,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._observations[slots] = observations
         return self._observations.copy(), self._reset_infos(slots)
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._elapsed is None:
             raise ResetNeeded("Call reset() before step().")
         observations, outcome = self._slots.step(actions)
@@ -193,6 +191,32 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for slot in slots.tolist():
             if seeds[slot] is not None or slot not in self._slots.generators:
                 self._slots.seed(slot, seeds[slot])
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where all slots stand, as plain values and arrays: physics, memory, elapsed steps, random generators.
+
+        It does not depend on ``workers``. What is only drawn or told (:attr:`last_outcome`) is not part of it.
+        """
+        return self._slots.snapshot() | {
+            "elapsed": None if self._elapsed is None else self._elapsed.copy(),
+            "observations": self._observations.copy(),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on where a :meth:`snapshot` was taken, here or in another environment made like this one.
+
+        The same actions then lead to the same observations, rewards, infos and next episodes, bit for bit.
+
+        :raises ValueError: if the snapshot is of another task set or of other slots
+        """
+        if not np.array_equal(snapshot["task_ids"], self.task_ids):
+            raise ValueError(
+                f"The snapshot is of slots with the tasks {np.asarray(snapshot['task_ids']).tolist()}; "
+                f"this environment has {self.task_ids.tolist()}."
+            )
+        self._slots.restore(snapshot)
+        self._elapsed = None if snapshot["elapsed"] is None else np.array(snapshot["elapsed"], np.int64)
+        self._observations = np.array(snapshot["observations"])
 
     def render(self) -> tuple[Any, ...] | None:
         """One frame ``(height, width, 3)`` per slot."""

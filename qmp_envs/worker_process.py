@@ -258,6 +258,13 @@ class _Server:
         self.physics.lead(*arguments)
         publish(self.physics.state, self.moments[moment])
 
+    def snapshot(self) -> list[dict[str, Any]]:
+        return self.physics.snapshot()
+
+    def restore(self, moment: int, slots: Sequence[Mapping[str, Any]]) -> None:
+        self.physics.restore(slots)
+        publish(self.physics.state, self.moments[moment])
+
     def pickled(self) -> bytes:
         return pickle.dumps(self.physics)
 

@@ -109,6 +109,15 @@ def refuse_policy_arguments(policy_kwargs: dict[str, Any] | None) -> None:
     each_of("initialization", initialization, INITIALIZATIONS)
 
 
+def refuse_replay_arguments(replay_buffer_kwargs: dict[str, Any] | None) -> None:
+    """Raise for arguments of the replay buffer that the model supplies itself."""
+    of_model = {"allocation": "replay", "drawing": "draw", "n_tasks": "env"}
+    for name in replay_buffer_kwargs or {}:
+        if name in _SUPPLIED_TO_REPLAY:
+            own = of_model.get(name, name)
+            raise ValueError(f"replay_buffer_kwargs[{name!r}] is what the model's own argument {own!r} says; use that")
+
+
 def refuse_reward_normalization(normalize: VecNormalize | None, task_names: tuple[str, ...]) -> None:
     """One running scale for the rewards of different tasks would change the tasks."""
     if normalize is not None and normalize.norm_reward and len(task_names) > 1:
@@ -190,16 +199,20 @@ def precision(matmul_precision: str | None) -> str | None:
 
 def at_least(argument: str, value: int, minimum: int) -> int:
     """``value`` if it is not below ``minimum``."""
-    if value < minimum:
-        raise ValueError(f"{argument} is {value}; it must be at least {minimum}")
+    if not _is_number(value) or value < minimum:
+        raise ValueError(f"{argument} is {value!r}; it must be at least {minimum}")
     return value
 
 
 def positive(argument: str, value: float) -> float:
     """``value`` if it is greater than 0."""
-    if not value > 0.0:
-        raise ValueError(f"{argument} is {value}; it must be greater than 0")
+    if not _is_number(value) or not value > 0.0:
+        raise ValueError(f"{argument} is {value!r}; it must be a number greater than 0")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def positive_or_none(argument: str, value: float | None) -> float | None:

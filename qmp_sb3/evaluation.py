@@ -165,6 +165,7 @@ class MultiTaskEvalCallback(EventCallback):
         self.best: tuple[float, ...] | None = None
         self._columns: dict[str, list[np.ndarray]] = {}
         self._timesteps: list[int] = []
+        self._restored = False
 
     def _init_callback(self) -> None:
         if not isinstance(self.model, MultiTaskSAC):
@@ -176,7 +177,39 @@ class MultiTaskEvalCallback(EventCallback):
             )
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.init_callback(self.model)
-        self._restore()
+        if not self._restored:
+            self._restore()
+
+    def snapshot(self) -> dict[str, Any]:
+        """All evaluations so far, as plain values."""
+        return {
+            "timesteps": list(self._timesteps),
+            "columns": {key: np.array(rows) for key, rows in self._columns.items()},
+            "best": self.best,
+            "best_mean_reward": float(self.best_mean_reward),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on after the evaluations of a :meth:`snapshot`; ``evaluations.npz`` is written again."""
+        self._timesteps = list(snapshot["timesteps"])
+        self._columns = {key: list(rows) for key, rows in snapshot["columns"].items()}
+        self.best, self.best_mean_reward = snapshot["best"], snapshot["best_mean_reward"]
+        self.last, self.last_mixture = self._newest(""), self._newest("mixture_")
+        self._restored = True
+        self._write()
+
+    @property
+    def evaluated_at(self) -> int | None:
+        """Environment steps at the last evaluation that is kept for ``log_path``; None before the first."""
+        return self._timesteps[-1] if self._timesteps else None
+
+    def _newest(self, twin: str) -> Evaluation | None:
+        """The last evaluation, from its columns."""
+        names = self.eval_env.task_names
+        if twin + "results" not in self._columns:
+            return None
+        newest = {measure: self._columns[twin + column][-1] for measure, column in SAVED.items()}
+        return Evaluation(names, **{measure: row.reshape(len(names), -1) for measure, row in newest.items()})
 
     def _restore(self) -> None:
         """A resumed run goes on with the evaluations that its directory has, up to the model's step."""
@@ -237,12 +270,15 @@ class MultiTaskEvalCallback(EventCallback):
 
     def _save(self) -> None:
         """Write ``evaluations.npz`` whole: to a temporary file, then in its place."""
-        if self.log_path is None:
+        if self.log_path is not None:
+            self._timesteps.append(self.num_timesteps)
+        self._write()
+
+    def _write(self) -> None:
+        if self.log_path is None or self.last is None:
             return
-        self._timesteps.append(self.num_timesteps)
         directory = Path(self.log_path)
         directory.mkdir(parents=True, exist_ok=True)
-        assert self.last is not None
         tasks, episodes = self.last.returns.shape
         temporary = directory / "evaluations.tmp.npz"
         np.savez(
@@ -262,8 +298,10 @@ class MultiTaskEvalCallback(EventCallback):
             return True
         self.best = current
         if self.best_model_save_path is not None:
-            Path(self.best_model_save_path).mkdir(parents=True, exist_ok=True)
-            self.model.save(Path(self.best_model_save_path) / "best_model")
+            directory = Path(self.best_model_save_path)
+            directory.mkdir(parents=True, exist_ok=True)
+            self.model.save(directory / "best_model.tmp.zip")
+            (directory / "best_model.tmp.zip").replace(directory / "best_model.zip")
         return self.callback_on_new_best is None or self.callback_on_new_best.on_step()
 
     def update_child_locals(self, locals_: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -34,8 +35,11 @@ class TaskLayout:
         self.addresses = self.order.ctypes.data, self.first.ctypes.data
         self._fullest = int(counts.max(initial=0))
 
-    def __reduce__(self) -> tuple:
-        return TaskLayout, (self.tasks, self.n_tasks)  # a copy has addresses of its own
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tasks": self.tasks, "n_tasks": self.n_tasks}  # a copy has addresses of its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        TaskLayout.__init__(self, state["tasks"], state["n_tasks"])
 
     @classmethod
     def of(cls, tasks: np.ndarray, n_tasks: int) -> TaskLayout:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pathlib
 from abc import abstractmethod
 from copy import deepcopy
 from typing import Any
@@ -27,13 +25,14 @@ from qmp_sb3.layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.random_streams import RandomStreams
 from qmp_sb3.replay import SEGMENT_COLUMNS, MultiTaskReplayBuffer
+from qmp_sb3.saving import SavingAlgorithm
 from qmp_sb3.task_slots import TaskSlots
 from qmp_sb3.vec_env import as_task_env
 
 _CONSOLE_KEY = 28  # characters of a key that SB3's console table shows without cutting
 
 
-class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
+class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
     """An SB3 off-policy algorithm whose slots run tasks: it collects with a behavior, stores and logs by task.
 
     A learner derives from it and says how to update (``train``) and what the temperatures are.
@@ -66,6 +65,7 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         checks.refuse_unsupported(policy, use_sde, replay_buffer_class)
         if policy == "MlpPolicy":
             checks.refuse_policy_arguments(kwargs.get("policy_kwargs"))
+        checks.refuse_replay_arguments(kwargs.get("replay_buffer_kwargs"))
         # A behavior remembers and counts, so every model has its own.
         self.behavior: Behavior = deepcopy(parse_behavior(behavior))
         self.warmup_actions = checks.one_of("warmup_actions", warmup_actions, ("random", "policy"))
@@ -149,16 +149,9 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         self.behavior.start(self.n_tasks, self.n_envs)
         self._logged_counts = self.behavior.counts.copy()
 
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        """As SB3's.
-
-        :raises ValueError: if the saved buffer is for other tasks or spaces; the model then keeps its own
-        """
-        own = self.replay_buffer
-        super().load_replay_buffer(path, truncate_last_traj)
-        loaded, self.replay_buffer = self.replay_buffer, own
-        checks.same_buffer(loaded, self.n_tasks, self.observation_space, self.action_space)
-        self._use_replay_buffer(loaded)
+    def _take_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
+        checks.same_buffer(replay_buffer, self.n_tasks, self.observation_space, self.action_space)
+        self._use_replay_buffer(replay_buffer)
 
     def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
         checks.same_columns(replay_buffer, self._columns())
@@ -176,7 +169,7 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
             self.replay_buffer = self.replay_buffer_class(*spaces_and_size, **settings)
             if self.verbose >= 1:
                 print(f"Using {self.replay_buffer}")
-        self._use_replay_buffer(self.replay_buffer)
+        self._take_replay_buffer(self.replay_buffer)
 
     def _replay_settings(self) -> dict[str, Any]:
         """Keyword arguments of the replay buffer, which the user's own override."""
@@ -217,11 +210,12 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
     def _begin_slots(self) -> None:
         """All slots begin an episode, perhaps of other tasks."""
         self.replay_buffer.flush()
-        self._read_slots()
+        self.read_slots()
         self.behavior.restart(self.n_envs)
         self.statistics.restart()
 
-    def _read_slots(self) -> None:
+    def read_slots(self) -> None:
+        """Ask the environment anew which task each slot is in."""
         self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
         self.replay_buffer.set_slot_tasks(self._layout.tasks)
 
@@ -276,7 +270,7 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         if dones.any():
             self.behavior.ended(dones)
             if self._slots.fixed is None:
-                self._read_slots()
+                self.read_slots()
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         super()._update_info_buffer(infos, dones)
@@ -290,16 +284,19 @@ class MultiTaskOffPolicyAlgorithm(CollectingAlgorithm):
         self._record_mixture()
         super().dump_logs()
 
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of those who may act for a task: the tasks' policies, then the fixed ones."""
+        return (*self.task_names, *(f"fixed-{number}" for number in range(self.behavior.n_fixed())))
+
     def _record_mixture(self) -> None:
         """Who acted for whom since the last log: ``mixture/<task>/<candidate>``, rows sum to one."""
         counts = self.behavior.counts.copy()
         window, self._logged_counts = counts - self._logged_counts, counts
-        fixed = [f"fixed-{number}" for number in range(self.behavior.n_fixed())]
-        candidates = [*self.task_names, *fixed]
-        if len(candidates) == 1:
+        if len(self.candidates) == 1:
             return
         for task, row in zip(self.task_names, window, strict=True):
-            for candidate, steps in zip(candidates, row, strict=True):
+            for candidate, steps in zip(self.candidates, row, strict=True):
                 if row.sum() > 0:
                     self.logger.record(f"mixture/{task}/{candidate}", steps / row.sum(), exclude="stdout")
 

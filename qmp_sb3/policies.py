@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch as th
@@ -13,10 +15,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim, get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import ConstantSchedule, get_device
 from torch import nn
 
 from qmp_sb3.distributions import sample_actions, split_parameters, squashed_sample_log_prob
 from qmp_sb3.encoding import encode_observations
+from qmp_sb3.files.trees import is_pickle, read_tree, refuse_pickle, write_tree
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.networks import TaskModule
 from qmp_sb3.networks.choice import network_choice, parts_in_common
@@ -25,10 +29,43 @@ from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
 from qmp_sb3.networks.independent import IndependentMLP
 
 DEFAULT_NET_ARCH = (256, 256)
+SelfSavedPolicy = TypeVar("SelfSavedPolicy", bound="_SavedPolicy")
 _READY = (np.dtype(np.float32), th.float32)  # rows of these types are inputs as they are
 
 
-class _TaskPolicy(BasePolicy):
+class _SavedPolicy(BasePolicy):
+    """A policy whose files execute no code (docs/files.md)."""
+
+    def save(self, path: str | os.PathLike[str] | io.BufferedIOBase) -> None:
+        """Write the weights and what the policy is made from.
+
+        :param path: of the file, or a file that is open for writing
+        """
+        write_tree(path, {"state_dict": dict(self.state_dict()), "data": self._get_constructor_parameters()})
+
+    @classmethod
+    def load(
+        cls: type[SelfSavedPolicy],
+        path: str | os.PathLike[str] | io.BufferedIOBase,
+        device: th.device | str = "auto",
+        trust: bool = False,
+    ) -> SelfSavedPolicy:
+        """A new policy from a file.
+
+        :param path: of the file, or a file that is open for reading
+        :param device: where the policy is to be
+        :param trust: load what is pickled, too, which runs code that the file brings along
+        """
+        if is_pickle(path):
+            refuse_pickle(path, trust)
+            return super().load(cast(Any, path), device)
+        saved = read_tree(path, trust)
+        policy = cls(**saved["data"])
+        policy.load_state_dict(saved["state_dict"])
+        return policy.to(get_device(device))
+
+
+class _TaskPolicy(_SavedPolicy):
     """What actor and critic share: a stack of networks, its flat parameters and its optimizer."""
 
     role: ClassVar[str]
@@ -189,7 +226,7 @@ class ActingNetworks(NamedTuple):
     parameters: FlatParameters
 
 
-class MultiTaskPolicy(BasePolicy):
+class MultiTaskPolicy(_SavedPolicy):
     """Actor, critics and target critics of all tasks (``"MlpPolicy"``).
 
     :param observation_space: observation space of one environment
@@ -273,7 +310,7 @@ class MultiTaskPolicy(BasePolicy):
         return dict(
             observation_space=self.observation_space,
             action_space=self.action_space,
-            lr_schedule=self._dummy_schedule,
+            lr_schedule=ConstantSchedule(0.0),
             n_tasks=self.n_tasks,
             networks=self.networks,
             net_arch=self.net_arch,

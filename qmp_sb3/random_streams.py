@@ -52,6 +52,9 @@ class RandomStreams:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["seed"])  # type: ignore[misc]  # streams that are younger than a saved model begin
-        self.__dict__.update({name: value for name, value in state.items() if name not in _OF_TORCH})
+        for name in set(_OF_NUMPY) & state.keys():
+            if not isinstance(state[name], np.random.Generator):
+                raise TypeError(f"the stream {name!r} is no generator but a {type(state[name]).__name__}")
+            setattr(self, name, state[name])
         for name in set(_OF_TORCH) & state.keys():
             getattr(self, name).set_state(state[name])

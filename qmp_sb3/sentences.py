@@ -7,7 +7,8 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 
 def part(name: str, value: Any, words: Mapping[str, Callable[..., Any]]) -> Any:
@@ -59,12 +60,43 @@ def _call(
     name: str, arguments: list[Any], keywords: dict[str, Any], words: Mapping[str, Callable[..., Any]], part: str
 ) -> Any:
     word = _word(name, words, part)
-    signature = inspect.signature(word)
+    signature = inspect.signature(word, eval_str=True)
     try:
-        signature.bind(*arguments, **keywords)
+        bound = signature.bind(*arguments, **keywords)
     except TypeError as error:
         raise ValueError(f"{name} in {part}: {error}; it is {name}({', '.join(signature.parameters)})") from error
+    for argument, value in bound.arguments.items():
+        kinds = _plain_types(signature.parameters[argument].annotation)
+        if kinds and not any(_is_a(kind, value) for kind in kinds):
+            allowed = " or ".join(_NAMES[kind] for kind in kinds)
+            raise ValueError(f"{name}({argument}={value!r}) in {part}: {argument} is {allowed}")
     return word(*arguments, **keywords)
+
+
+_NAMES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    type(None): "None",
+}
+"""What a sentence can write down, and how messages name it."""
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    if kind is not bool and isinstance(value, bool):
+        return False
+    if kind is int:
+        return isinstance(value, (int, float)) and float(value).is_integer()
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _plain_types(annotation: Any) -> list[Any]:
+    """The types of a union that a sentence can write down; none if it has others, which check themselves."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    plain = [get_origin(kind) or kind for kind in kinds]
+    return plain if all(kind in _NAMES for kind in plain) else []
 
 
 def _word(name: str, words: Mapping[str, Callable[..., Any]], part: str) -> Callable[..., Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 import qmp_envs
+from qmp_envs import BatchedTaskSetEnv
 from qmp_sb3.slot_infos import SlotInfos, by_slot
 
 
@@ -107,6 +109,31 @@ class MultiTaskVecEnv(VecEnv):
                 "t": round(time.time() - self._start_time, 6),
             }
         self._returns[dones], self._lengths[dones] = 0.0, 0
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where all slots stand, as plain values; for the suite's own environments, which are stepped as one batch."""
+        assert isinstance(self.envs, BatchedTaskSetEnv), "only the suite's batched environments tell all of their state"
+        return {
+            "envs": self.envs.snapshot(),
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+            "reset_infos": deepcopy(self.reset_infos),
+            "seeds": list(self._seeds),
+            "options": deepcopy(self._options),
+            "seconds": time.time() - self._start_time,
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on where a :meth:`snapshot` of an environment like this one was taken.
+
+        :raises ValueError: if it was of other tasks or slots
+        """
+        assert isinstance(self.envs, BatchedTaskSetEnv), "only the suite's batched environments tell all of their state"
+        self.envs.restore(snapshot["envs"])
+        self._returns, self._lengths = np.array(snapshot["returns"]), np.array(snapshot["lengths"])
+        self.reset_infos = deepcopy(snapshot["reset_infos"])
+        self._seeds, self._options = list(snapshot["seeds"]), deepcopy(snapshot["options"])
+        self._start_time = time.time() - snapshot["seconds"]
 
     def close(self) -> None:
         self.envs.close()

@@ -39,9 +39,7 @@ def _tasks(id: str) -> list:
     if not ENTRIES[id].costly:
         return [pytest.param(id, task, 1.0, id=f"{id}-{task}") for task in tasks]
     quick = [pytest.param(id, task, QUICK_SHARE, id=f"{id}-{task}") for task in sorted(sample(id))]
-    return quick + [
-        pytest.param(id, task, 1.0, id=f"{id}-{task}-everything", marks=pytest.mark.slow) for task in tasks
-    ]
+    return quick + [pytest.param(id, task, 1.0, id=f"{id}-{task}-everything", marks=pytest.mark.slow) for task in tasks]
 
 
 def _repeated(id: str) -> bool:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib import import_module
@@ -49,19 +50,31 @@ def test_lock_satisfies_every_requirement() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names of the files in the wheel, built from a copy of what git tracks or would track."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git tracks or would track."""
+    source = tmp_path_factory.mktemp("project") / "source"
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for package in ("qmp_envs", "qmp_sb3"):
+    for package in ("qmp_envs", "qmp_sb3", "benchmarks"):
         shutil.copytree(ROOT / package, source / package, ignore=ignore)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel_file(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the source."""
+    folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", str(folder), str(source)], check=True)
     [built] = folder.glob("*.whl")
-    with zipfile.ZipFile(built) as archive:
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file: Path) -> list[str]:
+    """The names of the files in the wheel."""
+    with zipfile.ZipFile(wheel_file) as archive:
         return archive.namelist()
 
 
@@ -75,6 +88,29 @@ def test_wheel_has_code_types_models_and_settings(wheel: list[str]) -> None:
         assert files <= set(wheel), files - set(wheel)
         assert f"{package}/py.typed" in wheel
     assert {name.split("/")[0] for name in wheel if ".dist-info" not in name} == {"qmp_envs", "qmp_sb3"}
+
+
+def test_the_papers_tables_are_found_in_an_installed_package(wheel_file: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel_file) as archive:
+        archive.extractall(tmp_path)
+    code = "from qmp_sb3.experiments.definitions import available, folder; print(folder(), *available())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    folder, *names = result.stdout.split()
+    assert folder == str(tmp_path / "qmp_sb3" / "definitions")
+    assert names == sorted(file.stem for file in (ROOT / "benchmarks" / "paper").glob("*.yaml"))
+
+
+def test_the_source_archive_has_the_papers_tables(source: Path, tmp_path: Path) -> None:
+    code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=source, capture_output=True, check=True)
+    [built] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {str(file.relative_to(ROOT)) for file in (ROOT / "benchmarks" / "paper").glob("*.yaml")}
+    assert wanted and wanted <= names
+    assert "qmp_sb3/native/src/pool.c" in names
 
 
 def test_console_script_exists() -> None:

@@ -16,12 +16,14 @@ from stable_baselines3.common.logger import Logger
 
 from benchmarks.speed.interleaved import Variant
 from qmp_sb3 import MultiTaskSAC, make_multitask_vec_env, presets
+from qmp_sb3.behaviors import Behavior, parse_behavior
 from qmp_sb3.vec_env import MultiTaskVecEnv
 
 ID, BASE = "QMP/Maze-v0", "no-sharing"
 HIDDEN, BATCH = [256, 256], 64
 STORED = 250  # transitions of each task
 UPDATES = 2  # per call of train(), which does its logging once
+GUIDED_UPDATES = 10  # the same where the behavior learns too: the steps for each update of a guide
 EXTRA = ("parameters+qmp", "data+qmp", "pcgrad+qmp", "mcal-mn+qmp", "decaf+qmp")
 """Compositions that are measured after all methods of the table."""
 
@@ -39,6 +41,8 @@ def model(name: str, env: MultiTaskVecEnv) -> MultiTaskSAC:
     if changes.get("behavior") == "domain":
         changes["behavior"] = f"table({np.full((tasks, tasks), 1 / tasks).tolist()})"
     changes.pop("hooks", None)
+    if _learns(parse_behavior(changes.get("behavior", "self"))):
+        changes["warmup_actions"] = "policy"  # segments begin where a guide decides
     steps = STORED * tasks
     built = row.algorithm(
         "MlpPolicy",
@@ -59,7 +63,13 @@ def model(name: str, env: MultiTaskVecEnv) -> MultiTaskSAC:
 
 def behaves_only(name: str) -> bool:
     """Whether a method changes nothing of the update."""
-    return set(presets.method(name).parts) == {"behavior"}
+    return set(presets.method(name).parts) == {"behavior"} and not _learns(
+        parse_behavior(presets.method(name).parts["behavior"])
+    )
+
+
+def _learns(behavior: Behavior) -> bool:
+    return bool(behavior.columns())
 
 
 def _both(name: str, tasks: int) -> Mapping[str, MultiTaskSAC]:
@@ -69,12 +79,19 @@ def _both(name: str, tasks: int) -> Mapping[str, MultiTaskSAC]:
 
 
 def update(name: str, tasks: int) -> dict[str, Variant]:
-    """Joint updates, drawing the batch and the sharing part included."""
+    """Joint updates, one after each vector step, drawing the batch and the sharing part included."""
+    both = _both(name, tasks)
+    updates = GUIDED_UPDATES if any(_learns(one.behavior) for one in both.values()) else UPDATES
 
     def updating(one: MultiTaskSAC) -> Variant:
-        return Variant(lambda: one.train(UPDATES, BATCH), UPDATES)
+        def learn() -> None:
+            for _ in range(updates):
+                one.behavior.staged()  # a guide counts its steps here
+            one.train(updates, BATCH)
 
-    return {method: updating(one) for method, one in _both(name, tasks).items()}
+        return Variant(learn, updates)
+
+    return {method: updating(one) for method, one in both.items()}
 
 
 def action(name: str, tasks: int) -> dict[str, Variant]:

@@ -195,7 +195,7 @@ One update of all tasks (drawing the batch and the sharing part included) and on
 included), as multiples of `no-sharing`, computed by PyTorch. All methods have two hidden layers of 256 and 64
 transitions per task in a batch, so the parts are compared and not the presets' sizes. Each method is measured in rounds
 that alternate with `no-sharing`, whose time is that of its quietest case. `same`: the update is that of `no-sharing`.
-Tasks are routes of the Maze.
+`ctpg` includes its guide's own update, one for every ten of the tasks'. Tasks are routes of the Maze.
 """,
     ),
 )

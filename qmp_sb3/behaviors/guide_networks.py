@@ -12,7 +12,7 @@ import torch as th
 from torch import nn
 
 from qmp_sb3.networks import MultiheadMLP, TaskModule
-from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
+from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer, refuse_other_moments
 
 CRITICS = 2
 
@@ -150,6 +150,7 @@ class GuideNetworks:
             self.flat[name].flat.data.copy_(numbers)
         self.log_temperature.data.copy_(state["log_temperature"])
         for name, values in state["optimizers"].items():
+            refuse_other_moments(self.optimizers[name], values, f"the guide's optimizer {name!r}")
             self.optimizers[name].load_state_dict(values)
 
 

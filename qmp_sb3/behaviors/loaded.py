@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.save_util import load_from_zip_file
 
 from qmp_envs.task_set import closest
 from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.distributions import sample_actions, split_parameters, squashed_log_prob, squashed_sample_log_prob
+from qmp_sb3.files.models import read_model
 from qmp_sb3.policies import MultiTaskActor, MultiTaskPolicy
 
 
@@ -44,13 +44,18 @@ class LoadedPolicies(FixedPolicies):
 
     :param path: a saved model, or the folder of a run
     :param task: index or name of a task of that model, or a list of them; None for all
+    :param trust: load what is pickled, too, which runs code that the file brings along. A sentence cannot say it: files
+        hold sentences
     """
 
-    def __init__(self, path: str | os.PathLike[str], task: int | str | Sequence[int | str] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], task: int | str | Sequence[int | str] | None = None, trust: bool = False
+    ) -> None:
         self.path, self.task = os.fspath(path), task
-        data, parameters, _ = load_from_zip_file(model_file(path), device="cpu")
-        names = tuple((data or {}).get("task_names", ()))
-        if not names or not isinstance(data, dict):
+        saved = read_model(model_file(path), trust)
+        data = saved.data or {}
+        names = tuple(data.get("task_names", ()))
+        if not names or not issubclass(data.get("policy_class", object), MultiTaskPolicy):
             raise ValueError(f"load({self.path!r}): the file holds no multi-task model")
         self.tasks = _chosen(self.path, task, names)
         self.count = len(self.tasks)
@@ -63,7 +68,7 @@ class LoadedPolicies(FixedPolicies):
             generator=th.Generator().manual_seed(0),
             **data["policy_kwargs"],
         )
-        policy.load_state_dict(dict(parameters["policy"]))
+        policy.load_state_dict(dict(saved.parameters["policy"]))
         self._take(policy.actor)
 
     def _take(self, actor: MultiTaskActor) -> None:
@@ -81,6 +86,7 @@ class LoadedPolicies(FixedPolicies):
         return state | {"_arguments": self.actor._get_constructor_parameters(), "_numbers": numbers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
         arguments, numbers = state.pop("_arguments"), state.pop("_numbers")
         self.__dict__.update(state)
         # The weights drawn here are written over; no other generator is to move for them.

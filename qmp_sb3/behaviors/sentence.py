@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qmp_sb3.behaviors.behavior import Behavior
@@ -27,6 +27,11 @@ def _domain() -> Table:
     return Table("domain")
 
 
+def _load(path: str, task: int | str | Sequence[int | str] | None = None) -> LoadedPolicies:
+    """Without ``trust``: a sentence may come from a file."""
+    return LoadedPolicies(path, task)
+
+
 #: the vocabulary; a word without brackets is a call without arguments
 WORDS: dict[str, Callable[..., Any]] = {
     "q": QScore,
@@ -41,7 +46,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "warmup": Warmup,
     "also": Also,
     "gaussian": FixedGaussian,
-    "load": LoadedPolicies,
+    "load": _load,
     "guide": Guide,
 }
 

@@ -17,6 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("run", metavar="RUN_DIR")
     command.add_argument("--episodes", type=count, default=10, metavar="N", help="per task (default 10)")
     command.add_argument("--seed", type=whole, default=0, metavar="S", help="default 0")
+    command.add_argument("--trust", action="store_true", help="load what is pickled, too: it runs code of the run")
     command.add_argument("--json", action="store_true", help="machine-readable, with every episode")
 
 
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments.trained import TrainedRun
 
     with usage_errors("eval"):
-        trained = TrainedRun.open(options.run)
+        trained = TrainedRun.open(options.run, options.trust)
     evaluation = trained.evaluate(options.episodes, options.seed)
     if options.json:
         about = {"run": trained.spec.to_dict(), "steps": trained.steps, "seed": options.seed}

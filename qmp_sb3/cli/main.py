@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from qmp_sb3.cli import eval_, list_, train, tune, watch
+from qmp_sb3.cli import bench, eval_, list_, results, train, tune, watch
 from qmp_sb3.cli.words import STOPPED, UsageError, closest, override
 
 
@@ -22,7 +22,15 @@ class Command(Protocol):
         """Do what the options say; the exit code."""
 
 
-COMMANDS: dict[str, Command] = {"list": list_, "train": train, "tune": tune, "eval": eval_, "watch": watch}
+COMMANDS: dict[str, Command] = {
+    "list": list_,
+    "train": train,
+    "tune": tune,
+    "eval": eval_,
+    "watch": watch,
+    "bench": bench,
+    "results": results,
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,6 +38,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.partition(' ')[2]}: {message}".removeprefix(": "))
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(None, f"unknown {value!r}; {closest(str(value), map(str, action.choices))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +69,7 @@ def parser() -> Parser:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a command; ``overrides`` holds the ``key=value`` pairs, wherever they stand."""
+    """The options of a command; ``overrides`` holds the ``key=value`` pairs, ``words`` all words."""
     top = parser()
     commands = _subparsers(top)
     words = [word for word in arguments[:1] if not word.startswith("-")]
@@ -67,15 +79,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.command is None:
         top.print_help()
         raise SystemExit(2)
-    allowed = [text for action in commands[options.command]._actions for text in action.option_strings]
+    allowed = {text for action in _actions(commands[options.command], options) for text in action.option_strings}
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
         option = unknown[0].partition("=")[0]
-        raise UsageError(f"{options.command}: unknown option {option}; {closest(option, allowed)}")
+        raise UsageError(f"{options.command}: unknown option {option}; {closest(option, sorted(allowed))}")
     if rest and "overrides" not in options:
         raise UsageError(f"{options.command}: unexpected argument {rest[0]!r}")
-    options.overrides = dict(override(word) for word in rest)
+    options.overrides = dict(override(word, options.command) for word in rest)
+    options.words = list(arguments)
     return options
+
+
+def _actions(command: argparse.ArgumentParser, options: argparse.Namespace) -> list[argparse.Action]:
+    """What a command understands, with what its chosen part does."""
+    below = [part for part in command._actions if isinstance(part, argparse._SubParsersAction)]
+    return [*command._actions, *(one for part in below for one in part.choices[getattr(options, part.dest)]._actions)]
 
 
 def _subparsers(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

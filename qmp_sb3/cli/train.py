@@ -87,7 +87,7 @@ def _tracking(options: argparse.Namespace) -> list[Any]:
 def _new(options: argparse.Namespace) -> tuple[Any, Path]:
     """Spec and folder of a new run."""
     from qmp_sb3 import presets
-    from qmp_sb3.experiments.provenance import versions
+    from qmp_sb3.experiments.run import default_path
     from qmp_sb3.experiments.run_directory import RunDirectory
     from qmp_sb3.experiments.run_spec import RunSpec
 
@@ -102,8 +102,14 @@ def _new(options: argparse.Namespace) -> tuple[Any, Path]:
     }
     given = {key: value for key, value in choices.items() if value is not None}
     spec = RunSpec(options.env, options.method, steps, overrides=options.overrides, **given)
-    path = Path(options.out or Path("runs") / spec.directory_name(versions()))
-    if RunDirectory(path).is_run:
+    path = Path(options.out or default_path(spec))
+    directory = RunDirectory(path)
+    if directory.is_run and directory.result() is not None:
+        raise UsageError(
+            f"train: {path} holds a finished run; see it with qmp eval {path}, give it a later end with "
+            f"qmp train --resume {path} --steps N, or choose another --out"
+        )
+    if directory.is_run:
         raise UsageError(f"train: {path} holds a run; go on with qmp train --resume {path} or choose another --out")
     return spec, path
 

@@ -18,6 +18,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", metavar="FILE", help="an .mp4 or .gif file (default: RUN_DIR/watch.mp4)")
     command.add_argument("--size", type=count, default=320, metavar="PIXELS", help="of each task (default 320)")
     command.add_argument("--seed", type=whole, default=0, metavar="S", help="default 0")
+    command.add_argument("--trust", action="store_true", help="load what is pickled, too: it runs code of the run")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     with usage_errors("watch"):
         out = Path(options.out or Path(options.run) / "watch.mp4")
         check_format(out)
-        trained = TrainedRun.open(options.run)
+        trained = TrainedRun.open(options.run, options.trust)
         tasks = trained.tasks(options.task)
     try:
         frames = trained.film(tasks, out, options.seed, options.size)

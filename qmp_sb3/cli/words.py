@@ -22,15 +22,15 @@ class UsageError(Exception):
     """Something that the user can put right; the message is one line."""
 
 
-def override(word: str) -> tuple[str, Any]:
+def override(word: str, command: str = "train") -> tuple[str, Any]:
     """``key=value``, the value read as a YAML scalar or list."""
     key, sign, text = word.partition("=")
     if not sign or not key:
-        raise UsageError(f"train: expected key=value, got {word!r}")
+        raise UsageError(f"{command}: expected key=value, got {word!r}")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UsageError(f"train: cannot read {word!r}; a value is a number, a word, true or [1, 2]") from None
+        raise UsageError(f"{command}: cannot read {word!r}; a value is a number, a word, true or [1, 2]") from None
     if isinstance(value, str):
         # YAML 1.1 reads 1e-3 as a word, since it has no point.
         try:

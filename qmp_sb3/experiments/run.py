@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import KVWriter, Logger
 
 import qmp_envs
 from qmp_envs.registry import entry
 from qmp_sb3 import MultiTaskSAC, presets
 from qmp_sb3.evaluation import MultiTaskEvalCallback
+from qmp_sb3.experiments.event_files import EventFiles
 from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.provenance import git_revision, machine, versions
-from qmp_sb3.experiments.run_directory import Checkpoint, RunDirectory, replace
+from qmp_sb3.experiments.run_directory import RunDirectory, replace
+from qmp_sb3.experiments.run_lock import RunLock
 from qmp_sb3.experiments.run_spec import RunSpec
 from qmp_sb3.experiments.summary import Summary, summarize
 from qmp_sb3.experiments.supervisor import NewestValues, Supervisor
 from qmp_sb3.experiments.tracking import Tracking, tracked
-from qmp_sb3.trackers import Tracker
 
+_LOG = logging.getLogger(__name__)
 EVALUATION_SEED_OFFSET = 1_000_003
 """Evaluation episodes are drawn from other seeds than training episodes."""
 
@@ -41,47 +45,82 @@ class RunStatus:
 
 def run(
     spec: RunSpec,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     display: Display | None = None,
     should_stop: Callable[[], bool] = bool,
     tracking: Sequence[Tracking] = (),
 ) -> RunStatus:
-    """Bring the run ``spec`` in the folder ``path`` to its end.
+    """Bring a run to its end.
 
-    A new folder is filled; in a folder with an unfinished run of the same spec, that goes on from its newest
-    whole checkpoint; a finished one is left alone.
+    A new one gets a folder; an unfinished one goes on from its newest whole checkpoint and ends, on the same machine
+    and with the same packages, as if it had never stopped; a finished one is left alone.
 
     :param spec: what to train
-    :param path: the run directory
+    :param path: the run directory; None for :func:`default_path`
     :param display: is told about progress
     :param should_stop: asked before every rollout; True saves a checkpoint and returns
     :param tracking: trackers that follow the run, besides those that its folder remembers
     :raises ValueError: before anything is written, if the spec or the folder is not usable
+    :raises RunInUse: if another process is at this run
     """
     return train(prepare(spec, path), display, should_stop, tracking)
 
 
+def default_path(spec: RunSpec) -> Path:
+    """The folder in ``runs/`` that is a run's own: its name is made from the spec and the package versions."""
+    return Path("runs") / spec.directory_name(versions())
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A run that can begin or go on: all is checked, nothing is written. A finished run has no model here."""
+    """A run that can begin or go on: all is checked. It is locked until :func:`train` is done.
+
+    :param model: where the newest checkpoint stands, or new; None for a run that is finished
+    :param about: what the checkpoint told besides
+    """
 
     spec: RunSpec
     directory: RunDirectory
-    model: MultiTaskSAC | None
-    checkpoint: Checkpoint | None
+    model: MultiTaskSAC | None = None
+    about: Mapping[str, Any] | None = None
+    seconds: float = 0.0
+    lock: RunLock | None = None
 
 
-def prepare(spec: RunSpec, path: str | os.PathLike[str]) -> Prepared:
+def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None) -> Prepared:
     """Check a run and its folder, and make or load the model; the errors of :func:`run` come from here."""
-    directory = RunDirectory(path)
+    directory = RunDirectory(default_path(spec) if path is None else path)
     refuse_other_content(directory, spec)
     if directory.result() is not None:
-        return Prepared(spec, directory, None, None)
+        return Prepared(spec, directory)
     model = make_model(spec)
-    checkpoint = directory.latest_checkpoint()
-    if checkpoint is not None:
-        model = restore(model, checkpoint)
-    return Prepared(spec, directory, model, checkpoint)
+    lock = directory.lock()
+    try:
+        refuse_other_content(directory, spec)
+        directory.mend()
+        if directory.result() is not None:  # by another process, just now
+            lock.release()
+            return Prepared(spec, directory)
+        checkpoint = directory.latest_checkpoint()
+        if checkpoint is None:
+            if directory.is_run:
+                _LOG.warning("%s has no checkpoint yet: it begins anew", directory.path)
+            return Prepared(spec, directory, model, lock=lock)
+        _compare_versions(directory)
+        model, about = directory.checkpoints.restore(model, checkpoint)
+        return Prepared(spec, directory, model, about, checkpoint.seconds, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _compare_versions(directory: RunDirectory) -> None:
+    """Say where a run goes on with other packages than it began with."""
+    before = directory.config()["versions"]
+    now = versions()
+    changed = [f"{name} {before.get(name)} to {now[name]}" for name in now if now[name] != before.get(name)]
+    if changed:
+        _LOG.warning("%s goes on with other packages, so its end may differ: %s", directory.path, ", ".join(changed))
 
 
 def extend(path: str | os.PathLike[str], steps: int) -> RunSpec:
@@ -96,8 +135,9 @@ def extend(path: str | os.PathLike[str], steps: int) -> RunSpec:
         raise ValueError(f"the run has {spec.steps:,} steps; it cannot be shortened to {steps:,}")
     if steps > spec.steps:
         spec = RunSpec.from_dict({**config["run"], "steps": steps})
-        directory.discard_result()
-        directory.write_config({**config, "run": spec.to_dict()})
+        with directory.lock():
+            directory.write_config({**config, "run": spec.to_dict()})
+            directory.discard_result()
     return spec
 
 
@@ -130,13 +170,6 @@ def make_evaluation(spec: RunSpec, directory: RunDirectory) -> MultiTaskEvalCall
     )
 
 
-def restore(model: MultiTaskSAC, checkpoint: Checkpoint) -> MultiTaskSAC:
-    """The model of a checkpoint, with its replay buffer, on the environments of ``model``."""
-    restored = type(model).load(checkpoint.model, env=model.get_env())
-    restored.load_replay_buffer(checkpoint.replay)
-    return restored
-
-
 def describe(spec: RunSpec) -> dict[str, Any]:
     """The content of ``config.yaml``."""
     sourced = presets.sources(spec.method, spec.env, spec.preset)
@@ -161,30 +194,40 @@ def train(
     tracking: Sequence[Tracking] = (),
 ) -> RunStatus:
     """Train a prepared run to its end, or until it is to stop; the arguments are those of :func:`run`."""
-    directory = prepared.directory
-    if prepared.model is None:
+    directory, model = prepared.directory, prepared.model
+    if model is None or prepared.lock is None:
         return status_of(directory)
-    if not directory.is_run:
-        directory.write_config(describe(prepared.spec))
-    title = directory.path.resolve().name
-    with tracked(tracking, directory, title, directory.config()) as trackers:
-        return _train(prepared, display or Display(), should_stop, trackers)
+    with prepared.lock:
+        events = EventFiles(str(directory.path), model.num_timesteps if directory.is_run else None)
+        if not directory.is_run:
+            directory.write_config(describe(prepared.spec))
+        title = directory.path.resolve().name
+        with tracked(tracking, directory, title, directory.config()) as trackers:
+            return _train(prepared, model, prepared.lock, display or Display(), should_stop, [events, *trackers])
 
 
 def _train(
-    prepared: Prepared, display: Display, should_stop: Callable[[], bool], trackers: Sequence[Tracker]
+    prepared: Prepared,
+    model: MultiTaskSAC,
+    lock: RunLock,
+    display: Display,
+    should_stop: Callable[[], bool],
+    writers: Sequence[KVWriter],
 ) -> RunStatus:
-    spec, directory, model = prepared.spec, prepared.directory, prepared.model
-    assert model is not None
-    newest, done = NewestValues(), model.num_timesteps
-    folder = str(directory.path)
-    model.set_logger(Logger(folder, [TensorBoardOutputFormat(folder), newest, *trackers]))
+    spec, directory, done = prepared.spec, prepared.directory, model.num_timesteps
+    newest = NewestValues()
+    model.set_logger(Logger(str(directory.path), [*writers, newest]))
     evaluate = make_evaluation(spec, directory)
-    supervise = Supervisor(spec, directory, prepared.checkpoint, evaluate, display, newest, should_stop)
+    supervise = Supervisor(spec, directory, lock, evaluate, display, newest, should_stop)
+    callbacks = CallbackList([evaluate, supervise])
+    if prepared.about is not None:
+        supervise.go_on(model, prepared.about, prepared.seconds)
     display.start(f"{spec.method} on {spec.env}, seed {spec.seed}", model.task_names, spec.steps, done)
     try:
         if done < spec.steps:
-            model.learn(spec.steps - done, CallbackList([evaluate, supervise]), reset_num_timesteps=False)
+            model.learn(spec.steps - done, callbacks, reset_num_timesteps=False)
+        else:
+            callbacks.init_callback(model)
         if supervise.stopped:
             return RunStatus(False, supervise.saved_at, supervise.seconds, {})
         supervise.finish()

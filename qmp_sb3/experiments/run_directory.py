@@ -4,176 +4,153 @@
 
     config.yaml             the run: its spec, hyper-parameters with versions, git revision and machine
     events.out.tfevents.*   TensorBoard
-    evaluations.npz         per evaluation, task and episode
-    checkpoints/000100000/  model.zip, replay.pkl, checkpoint.json (the two newest are kept)
+    evaluations.npz         per evaluation, task and episode, as SB3 and rl-zoo3 have it
+    results.parquet         the same with where it comes from, see docs/results-schema.md
+    mixture.parquet         who acted for whom between two evaluations
+    checkpoints/            what a run goes on from, see checkpoints.py
     best_model.zip          the model of the best evaluation
     final_model.zip         the model at the end
     tracking.json           the trackers that follow the run, with the names they gave it
     result.json             written last: a run that has it is finished
+    lock.json               who writes here; only while somebody does
+
+and what engines keep there, see attended.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 import os
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-KEPT_CHECKPOINTS = 2
+from qmp_envs.results import FILE_NAME
+from qmp_sb3.experiments.attended import ATTENDED, Attended
+from qmp_sb3.experiments.checkpoints import Checkpoint, Checkpoints
+from qmp_sb3.experiments.run_lock import RunLock
+from qmp_sb3.experiments.whole_files import PART, read_json, remove_parts, write_json, write_text
+from qmp_sb3.experiments.whole_files import replace as replace
+
+_COMPLETE = {"run", "settings", "sources", "tasks", "reward", "versions", "git", "machine"}
+"""What a whole ``config.yaml`` has at least."""
+_LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A complete checkpoint, its files verified against the digests written with them."""
-
-    path: Path
-    steps: int
-    seconds: float
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.zip"
-
-    @property
-    def replay(self) -> Path:
-        return self.path / "replay.pkl"
-
-
-class RunDirectory:
+class RunDirectory(Attended):
     """The files of one run under ``path``. Reading needs nothing but the folder."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        super().__init__(Path(path))
         self.evaluations = self.path / "evaluations.npz"
+        self.results = self.path / FILE_NAME
+        self.mixture = self.path / "mixture.parquet"
         self.final_model = self.path / "final_model.zip"
         self.best_model = self.path / "best_model.zip"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self._config, self._result, self._lock, self._tracking = (
+            self.path / name for name in ("config.yaml", "result.json", "lock.json", "tracking.json")
+        )
 
     @property
     def is_run(self) -> bool:
-        return (self.path / "config.yaml").is_file()
+        return self._config.is_file()
 
     @property
     def is_free(self) -> bool:
-        """Whether a new run may be written here: nothing there yet, or an empty folder."""
-        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        """Whether a new run may be written here: nothing there yet, or only what one left that was killed at once."""
+        if not self.path.exists():
+            return True
+        left = (self._lock.name, PART, *ATTENDED)
+        return self.path.is_dir() and all(entry.name.startswith(left) for entry in self.path.iterdir())
 
     def config(self) -> dict[str, Any]:
+        """What the run is and was made with; where the file is damaged, from the newest checkpoint.
+
+        :raises FileNotFoundError: if there is no run
+        :raises ValueError: if the file is damaged, and there is no checkpoint either
+        """
+        config = self._written_config() or self.checkpoints.newest_config()
+        if config is None:
+            raise ValueError(
+                f"{self._config} is damaged, and there is no checkpoint that has it: choose another folder"
+            )
+        return config
+
+    def _written_config(self) -> dict[str, Any] | None:
+        """What stands in ``config.yaml``, None where that is damaged."""
         try:
-            return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except OSError:
+            config = yaml.safe_load(self._config.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             raise FileNotFoundError(f"{self.path} holds no run (no config.yaml)") from None
+        except (yaml.YAMLError, UnicodeDecodeError):
+            return None
+        return config if isinstance(config, dict) and config.keys() >= _COMPLETE else None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-        write_text(self.path / "config.yaml", text)
+        write_text(self._config, text)
 
     def result(self) -> dict[str, Any] | None:
-        """The finished run's result, None while it is not finished."""
-        file = self.path / "result.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        """The finished run's result; None while it is not finished, or where it has to be made again."""
+        if not self._result.is_file():
+            return None
+        result = read_json(self._result)
+        if isinstance(result, dict) and result.keys() >= {"run", "steps", "seconds", "tasks"}:
+            return result
+        _LOG.warning("%s is damaged: the run's end is made again from its last checkpoint", self._result)
+        return None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        write_text(self.path / "result.json", json.dumps(dict(result), indent=2) + "\n")
+        write_json(self._result, dict(result))
 
     def tracking(self) -> list[dict[str, Any]]:
         """The trackers of the run, as :meth:`write_tracking` got them; none where the file cannot be read."""
-        return _read_json(self.path / "tracking.json") or []
+        return read_json(self._tracking) or []
 
     def write_tracking(self, trackers: list[dict[str, Any]]) -> None:
-        write_text(self.path / "tracking.json", json.dumps(trackers, indent=2) + "\n")
+        write_json(self._tracking, trackers)
 
     def products(self) -> list[Path]:
         """Those files of a finished run that are worth keeping elsewhere."""
-        names = ("config.yaml", "result.json", "evaluations.npz", "results.parquet", "mixture.parquet")
-        files = [self.path / name for name in names] + [self.best_model, self.final_model]
-        return [file for file in files if file.is_file()]
+        numbers = (self._config, self._result, self.evaluations, self.results, self.mixture)
+        return [file for file in (*numbers, self.best_model, self.final_model) if file.is_file()]
 
     def discard_result(self) -> None:
         """The run goes on: it is not finished any more."""
-        (self.path / "result.json").unlink(missing_ok=True)
-
-    def save_checkpoint(
-        self,
-        steps: int,
-        seconds: float,
-        save_model: Callable[[Path], Any],
-        save_replay: Callable[[Path], Any],
-    ) -> Checkpoint:
-        """Write a checkpoint, then drop all but the newest :data:`KEPT_CHECKPOINTS`.
-
-        :param steps: environment steps done so far
-        :param seconds: training time so far
-        :param save_model: writes the model to the path given to it
-        :param save_replay: writes the replay buffer to the path given to it
-        """
-        folder = self.path / "checkpoints"
-        place, part = folder / f"{steps:09d}", folder / f".{steps:09d}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        save_model(part / "model.zip")
-        save_replay(part / "replay.pkl")
-        digests = {file.name: _digest(file) for file in sorted(part.iterdir())}
-        note = {"steps": steps, "seconds": round(seconds, 3), "sha256": digests}
-        write_text(part / "checkpoint.json", json.dumps(note, indent=2) + "\n")
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(part, place)
-        for old in self._checkpoint_folders()[KEPT_CHECKPOINTS:]:
-            shutil.rmtree(old)
-        return Checkpoint(place, steps, seconds)
+        self._result.unlink(missing_ok=True)
 
     def latest_checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint whose files are whole, None where there is none."""
-        for folder in self._checkpoint_folders():
-            note = _read_json(folder / "checkpoint.json")
-            if note is not None and all(_digest(folder / name) == digest for name, digest in note["sha256"].items()):
-                return Checkpoint(folder, note["steps"], note["seconds"])
-        return None
+        """The newest checkpoint whose files are whole, None where there is none.
+
+        :raises DamagedCheckpoints: if there are some and none is whole
+        """
+        return self.checkpoints.newest()
 
     def newest_model(self) -> Path:
         """The final model, or the newest checkpoint's where the run did not end."""
-        if self.final_model.is_file():
-            return self.final_model
-        checkpoint = self.latest_checkpoint()
-        if checkpoint is None:
+        newest = self.final_model if self.final_model.is_file() else self.checkpoints.newest_model()
+        if newest is None:
             raise FileNotFoundError(f"{self.path} holds no model yet")
-        return checkpoint.model
+        return newest
 
-    def _checkpoint_folders(self) -> list[Path]:
-        """Newest first."""
-        folder = self.path / "checkpoints"
-        if not folder.is_dir():
-            return []
-        return sorted((entry for entry in folder.iterdir() if entry.name.isdigit()), reverse=True)
+    def lock(self) -> RunLock:
+        """Keep other processes from writing here, until it is released.
 
+        :raises RunInUse: if another process does
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        return RunLock(self._lock)
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in one step."""
-    replace(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path`` (with its suffix), then rename it to ``path``."""
-    part = path.with_name(f".part-{path.name}")
-    write(part)
-    os.replace(part, path)
-
-
-def _digest(file: Path) -> str | None:
-    if not file.is_file():
-        return None
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    def mend(self) -> None:
+        """Before a run goes on: remove what a killed process has left half-written, and write a damaged
+        ``config.yaml`` again.
+        """
+        remove_parts(self.path)
+        self.checkpoints.tidy()
+        if self.is_run and self._written_config() is None:
+            self.write_config(self.config())
+            _LOG.warning("%s was damaged: written again from the newest checkpoint", self._config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,11 @@ from qmp_envs.evaluation import Evaluation
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.experiments.live import Display
-from qmp_sb3.experiments.run_directory import Checkpoint, RunDirectory
+from qmp_sb3.experiments.recorder import Recorder
+from qmp_sb3.experiments.run_directory import RunDirectory
+from qmp_sb3.experiments.run_lock import RunLock
 from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.training_state import pending_log, restore_pending_log
 
 NUMBER = (int, float, np.integer, np.floating)
 
@@ -40,20 +43,21 @@ class Supervisor(BaseCallback):
         self,
         spec: RunSpec,
         directory: RunDirectory,
-        checkpoint: Checkpoint | None,
+        lock: RunLock,
         evaluate: MultiTaskEvalCallback,
         display: Display,
         newest: NewestValues,
         should_stop: Callable[[], bool],
     ) -> None:
         super().__init__()
-        self.spec, self.directory, self.evaluate = spec, directory, evaluate
+        self.spec, self.directory, self.lock, self.evaluate = spec, directory, lock, evaluate
         self.display, self.newest, self.should_stop = display, newest, should_stop
+        self.recorder = Recorder(directory)
         self.stopped = False
-        self._seconds_before = checkpoint.seconds if checkpoint is not None else 0.0
+        self._config = directory.config()
+        self._seconds_before = 0.0
         self._began = time.monotonic()
-        self.saved_at = checkpoint.steps if checkpoint is not None else 0
-        self.evaluated_at = -1
+        self.saved_at = 0
         self._shown: Evaluation | None = None
 
     @property
@@ -61,20 +65,33 @@ class Supervisor(BaseCallback):
         """Wall time of the whole run so far."""
         return self._seconds_before + time.monotonic() - self._began
 
+    def go_on(self, model: MultiTaskSAC, about: Mapping[str, Any], seconds: float) -> None:
+        """Go on from a checkpoint: with its evaluations, and with what was recorded but not yet logged.
+
+        :param about: what :meth:`save_checkpoint` told of it
+        :param seconds: training time until then
+        """
+        self.evaluate.restore(about["evaluations"])
+        self._shown = self.evaluate.last
+        restore_pending_log(model.logger, about["log"])
+        self._seconds_before, self.saved_at = seconds, model.num_timesteps
+
     def save_checkpoint(self) -> None:
         """Save where the model stands, unless that has been done."""
         assert isinstance(self.model, MultiTaskSAC)
-        steps = self.model.num_timesteps
-        if steps != self.saved_at:
-            self.directory.save_checkpoint(steps, self.seconds, self.model.save, self.model.save_replay_buffer)
-            self.saved_at = steps
+        if self.model.num_timesteps == self.saved_at:
+            return
+        self.lock.check()
+        about = {"evaluations": self.evaluate.snapshot(), "log": pending_log(self.logger)}
+        checkpoint = self.directory.checkpoints.save(self.model, self.seconds, about, self._config)
+        self.saved_at = checkpoint.steps
+        self.logger.record("time/checkpoint_seconds", checkpoint.note["took"], exclude="stdout")
+        self.logger.record("time/checkpoint_megabytes", checkpoint.note["bytes"] / 1e6, exclude="stdout")
 
     def finish(self) -> None:
         """After the last step: a checkpoint, and an evaluation of the final model if there was none yet."""
         steps = self.model.num_timesteps
-        if self.evaluated_at != steps:
-            if self.evaluate.last is None:
-                self.evaluate.init_callback(self.model)
+        if self.evaluate.evaluated_at != steps:
             self.evaluate.num_timesteps = self.num_timesteps = steps
             self.evaluate.evaluate()
             self._show()
@@ -97,6 +114,7 @@ class Supervisor(BaseCallback):
         if self.evaluate.last is not self._shown:
             self._shown = self.evaluate.last
             assert self._shown is not None
+            assert isinstance(self.model, MultiTaskSAC)
+            self.recorder.add(self.model, self.seconds, self._shown, self.evaluate.last_mixture)
             self.display.evaluated(self.num_timesteps, self._shown)
-            self.evaluated_at = self.num_timesteps
         self.display.progress(self.num_timesteps, self.newest.values)

@@ -27,11 +27,17 @@ class TrainedRun:
     task_names: tuple[str, ...]
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> TrainedRun:
-        """Load a run directory; raises FileNotFoundError where there is no run or no model yet."""
+    def open(cls, path: str | os.PathLike[str], trust: bool = False) -> TrainedRun:
+        """Load a run directory.
+
+        :param path: its folder
+        :param trust: load what is pickled, too, which runs code that the run brings along
+        :raises FileNotFoundError: where there is no run or no model yet
+        :raises UntrustedFile: without ``trust``, if something is pickled
+        """
         directory = RunDirectory(path)
         spec = RunSpec.from_dict(directory.config()["run"])
-        model = MultiTaskSAC.load(directory.newest_model())
+        model = MultiTaskSAC.load(directory.newest_model(), trust=trust)
         return cls(spec, model, model.task_names)
 
     @property

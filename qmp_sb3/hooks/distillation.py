@@ -11,6 +11,7 @@ from torch import nn
 from qmp_sb3.distributions import split_parameters, squashed_log_prob
 from qmp_sb3.hooks.hook import Hook
 from qmp_sb3.networks import IndependentMLP
+from qmp_sb3.networks.flat_parameters import refuse_other_moments
 
 if TYPE_CHECKING:
     from qmp_sb3.multitask_sac import MultiTaskSAC
@@ -35,17 +36,20 @@ class Distill(Hook):
         self.done = 0
         self._center: IndependentMLP | None = None
         self._optimizer: th.optim.Optimizer | None = None
+        self._learned: dict[str, Any] | None = None  # of a central policy that is to be made again
 
     def __repr__(self) -> str:
         return f"distill({self.steps}, {self.updates})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """The central policy goes to the CPU, so that a model can be loaded where there is no GPU."""
-        state = dict(self.__dict__)
+        """The central policy's numbers instead of itself; the model that has the hook makes it again of them."""
+        learned = self._learned
         if self._center is not None and self._optimizer is not None:
-            state["_center"], state["_optimizer"] = deepcopy((self._center, self._optimizer))
-            _move(state["_center"], state["_optimizer"], th.device("cpu"))
-        return state
+            learned = {"center": dict(self._center.state_dict()), "optimizer": self._optimizer.state_dict()}
+        return self.__dict__ | {"_center": None, "_optimizer": None, "_learned": deepcopy(learned)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({"_learned": None} | state)  # older files have the policy itself
 
     def bind(self, model: MultiTaskSAC) -> None:
         if not isinstance(model.actor.network, IndependentMLP):
@@ -54,8 +58,18 @@ class Distill(Hook):
                 "ones, use 'independent'"
             )
         if self._center is None:
-            self._center = deepcopy(model.actor.network).only(0)
-            self._optimizer = th.optim.Adam(self._center.parameters(), lr=model.lr_schedule(1.0))
+            self._begin(model)
+
+    def _begin(self, model: MultiTaskSAC) -> None:
+        networks = deepcopy(model.actor.network)
+        assert isinstance(networks, IndependentMLP)
+        self._center = networks.only(0)
+        self._optimizer = th.optim.Adam(self._center.parameters(), lr=model.lr_schedule(1.0))
+        if self._learned is not None:
+            refuse_other_moments(self._optimizer, self._learned["optimizer"], repr(self))
+            self._center.load_state_dict(self._learned["center"])
+            self._optimizer.load_state_dict(self._learned["optimizer"])
+            self._learned = None
 
     def after_updates(self, model: MultiTaskSAC) -> None:
         periods = model.num_timesteps // self.steps
@@ -65,6 +79,8 @@ class Distill(Hook):
 
     def distill(self, model: MultiTaskSAC) -> None:
         """Fit the central policy and copy it into all others."""
+        if self._center is None:
+            self._begin(model)
         assert self._center is not None and self._optimizer is not None
         _move(self._center, self._optimizer, model.device)
         each = max(1, model.batch_size // model.n_tasks)

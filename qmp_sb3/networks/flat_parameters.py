@@ -190,6 +190,8 @@ ELEMENTWISE_OPTIMIZERS = (
     th.optim.ASGD,
     th.optim.Rprop,
 )
+#: what these know of a parameter besides numbers of its own form
+_COUNTERS = ("step", "eta", "mu", "mu_product")
 _FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
 
 
@@ -206,3 +208,25 @@ def make_optimizer(
             settings["fused"] = True
         return optimizer_class([parameters.flat], lr=learning_rate, **settings)
     return optimizer_class(parameters.parameters, lr=learning_rate, **settings)  # type: ignore[call-arg]
+
+
+def refuse_other_moments(optimizer: th.optim.Optimizer, state: Any, where: str) -> None:
+    """Check that a state dictionary of a file is one of an optimizer: compiled code writes where the moments are.
+
+    :param where: its place, for messages
+    :raises ValueError: if its numbers have another form than the parameters
+    """
+    if not isinstance(optimizer, ELEMENTWISE_OPTIMIZERS):
+        return  # PyTorch checks the forms itself where it does not compute everything in one pass
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    for number, moments in state["state"].items():
+        shape = parameters[number].shape
+        for name, value in moments.items():
+            expected = th.Size() if name in _COUNTERS else shape
+            if not isinstance(value, th.Tensor):
+                continue
+            if value.shape != expected or not (value.is_floating_point() and value.is_contiguous()):
+                raise ValueError(
+                    f"{where} is damaged: {name!r} has the shape {tuple(value.shape)} of {value.dtype}, not "
+                    f"{tuple(expected)}"
+                )

@@ -44,9 +44,13 @@ class DivideAndConquer(Regularizer):
     """
 
     def __init__(self, beta: float | Sequence[Sequence[float]]) -> None:
-        self.beta = np.asarray(beta, dtype=np.float64)
+        allowed = f"dnc({beta!r}): beta is a number or a matrix (tasks, tasks), and not negative"
+        try:
+            self.beta = np.asarray(beta, dtype=np.float64)
+        except ValueError:
+            raise ValueError(allowed) from None
         if self.beta.ndim not in (0, 2) or (self.beta < 0).any():
-            raise ValueError(f"dnc({beta}): beta is a number or a matrix (tasks, tasks), and not negative")
+            raise ValueError(allowed)
 
     def __repr__(self) -> str:
         return f"dnc({self.beta.tolist()})"

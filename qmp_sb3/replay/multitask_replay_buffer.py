@@ -22,11 +22,13 @@ from qmp_sb3.replay.draws import Draw, Uniform
 from qmp_sb3.replay.n_step import Finished, NStepSums
 from qmp_sb3.replay.priorities import PRIORITY_WIDTH, Priorities
 from qmp_sb3.replay.row_format import CONTINUATION, DONE, REWARD, TIMEOUT, RowFormat
+from qmp_sb3.replay.saved_state import checked
 from qmp_sb3.replay.segments import SEGMENT_COLUMNS, SegmentIndex, Segments, follow
 from qmp_sb3.replay.tables import HostTable, Table, host_memory, make_table, refuse_too_large, size_of
 from qmp_sb3.transfer import to_device
 
 _VIEWS = ("table", "observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
+_FOLLOWING = ("_table", "_index", "_added", "_staged", "form", "features", "action_dim", "obs_shape")
 
 
 class MultiTaskReplayBuffer(ReplayBuffer):
@@ -137,6 +139,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         """Forget all transitions."""
         self.positions = np.zeros(self.n_tasks, dtype=np.int64)  # next row to write, per task
         self.sizes = np.zeros(self.n_tasks, dtype=np.int64)  # rows filled, per task
+        self.written = np.zeros(self.n_tasks, dtype=np.int64)  # rows ever written, per task
         self._sums = self._new_sums()
         self._staged: Mapping[str, np.ndarray] = {}
         self.priorities: Priorities | None = None
@@ -244,6 +247,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             self.priorities.add(added)
         self.positions = (self.positions + added) % self.buffer_size
         self.sizes = np.minimum(self.sizes + added, self.buffer_size)
+        self.written = self.written + added
 
     def _write_finished(self, sums: Iterable[Finished]) -> None:
         for rows, tasks in sums:
@@ -368,13 +372,14 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             rows[:, REWARD] = th.from_numpy(np.asarray(rewards, dtype=np.float32)).to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Only the rows in use are pickled."""
-        state = {key: value for key, value in self.__dict__.items() if key not in (*_VIEWS, "_table", "_index")}
+        """Only the rows in use, and nothing that follows from the rest."""
+        state = {key: value for key, value in self.__dict__.items() if key not in (*_VIEWS, *_FOLLOWING)}
         return state | {"_used": self._table.first(self.size())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = checked(state)
         used = state.pop("_used")
-        self.__dict__.update({"drawing": Uniform(), "priorities": None} | state)  # older files have neither
+        self.__dict__.update(state)
         self.device = get_device(self.device)  # the CPU where there is no GPU
         self._keep_in(self._make_table())
         self._table.fill(used)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,21 @@ class NStepSums:
         """End all sums here."""
         while self.lengths.any():
             yield from self._released(self.lengths > 0)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The rows that wait, as plain values."""
+        return {"rows": self.rows.copy(), "lengths": self.lengths.copy(), "tasks": self.tasks.copy()}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Wait with the rows of a :meth:`snapshot`.
+
+        :raises ValueError: if it was of other slots or rows
+        """
+        rows, lengths, tasks = (np.array(snapshot[name]) for name in ("rows", "lengths", "tasks"))
+        fits = rows.shape == self.rows.shape and lengths.shape == tasks.shape == self.lengths.shape
+        if not fits or lengths.max(initial=0) > self.n_steps:
+            raise ValueError(f"the rows that wait are {rows.shape}, these are {self.rows.shape}")
+        self.rows, self.lengths, self.tasks = rows, lengths, tasks
 
     def _released(self, which: np.ndarray) -> Iterator[Finished]:
         slots = np.flatnonzero(which)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -116,6 +117,16 @@ class Priorities:
     def learn(self, tasks: np.ndarray, rows: np.ndarray, errors: np.ndarray) -> None:
         """New errors of some transitions, ``(n,)`` each; of one that is named several times, the last counts."""
         self.trees.update(tasks, rows, priority(errors, self.rule.epsilon) ** self.rule.alpha)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All priorities, ``(tasks, rows in use)``, and how far they have been taken in, as plain values."""
+        return {"written": self._written.copy(), "seen": self._seen.copy(), "leaves": self.trees.used().copy()}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Have the priorities of a :meth:`snapshot`; the rule stays."""
+        self._written, self._seen = np.array(snapshot["written"]), np.array(snapshot["seen"])
+        self.trees = SumTrees(self.trees.rows, self.trees.tasks)
+        self.trees.fill(snapshot["leaves"])
 
     def follow(self, rule: Prioritized) -> None:
         """Another rule; what had no exponent so far goes on with equal priorities."""

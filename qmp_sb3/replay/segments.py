@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -67,6 +68,7 @@ class SegmentIndex:
 
     def cut(self, slots: int) -> None:
         """No episode goes on; the segments that were being written are what they are."""
+        self._tasks = np.zeros(slots, dtype=np.int64)  # the slot's task
         self._rows = np.full(slots, -1, dtype=np.int64)  # the slot's last row, if its episode goes on
         self._open = np.full(slots, -1, dtype=np.int64)  # the entry of the segment that it is in
 
@@ -128,6 +130,29 @@ class SegmentIndex:
         drawn = rng.integers(0, self.counts()[tasks][:, None], size=(len(tasks), segments))
         entries = self._oldest[tasks][:, None] + drawn
         return self._starts[tasks[:, None], entries % self.buffer_size] % self.buffer_size
+
+    def snapshot(self) -> dict[str, Any]:
+        """All segments and the episodes that go on, as plain values."""
+        counts = self._end - self._oldest
+        tasks = np.repeat(np.arange(self.n_tasks), counts)
+        entries = np.concatenate([np.arange(*ends) for ends in zip(self._oldest, self._end, strict=True)])
+        return {
+            "written": self.written.copy(),
+            "oldest": self._oldest.copy(),
+            "end": self._end.copy(),
+            "starts": self._starts[tasks, entries % self.buffer_size],  # task after task, oldest first
+            "rows": self._rows.copy(),
+            "open": self._open.copy(),
+            "tasks": self._tasks.copy(),
+        }
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on where a :meth:`snapshot` was taken."""
+        self.written, self._oldest, self._end = (np.array(snapshot[name]) for name in ("written", "oldest", "end"))
+        self._rows, self._open, self._tasks = (np.array(snapshot[name]) for name in ("rows", "open", "tasks"))
+        tasks = np.repeat(np.arange(self.n_tasks), self._end - self._oldest)
+        entries = np.concatenate([np.arange(*ends) for ends in zip(self._oldest, self._end, strict=True)])
+        self._starts[tasks, entries % self.buffer_size] = snapshot["starts"]
 
     def restore(self, starts: np.ndarray, positions: np.ndarray, sizes: np.ndarray) -> None:
         """Find the segments of rows that are there; each is taken as whole.

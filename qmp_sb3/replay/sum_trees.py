@@ -43,6 +43,16 @@ class SumTrees:
         """All priorities, ``(tasks, rows)``, 0 where there is none: a view."""
         return self._sums[-1].reshape(self.tasks, -1)[:, : self.rows]
 
+    def used(self) -> np.ndarray:
+        """The leaves up to the last one that was ever set, ``(tasks, rows in use)``: a view."""
+        return self.leaves()[:, : self._used]
+
+    def fill(self, leaves: np.ndarray) -> None:
+        """Set the first leaves of new trees, ``(tasks, rows in use)``; the rest follows from them."""
+        self._used = leaves.shape[1]
+        self.used()[:] = leaves
+        self._build()
+
     def at(self, tasks: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Priorities of some leaves; ``tasks`` and ``rows`` have one shape."""
         return self._sums[-1][(tasks << self.depth) + rows]
@@ -89,16 +99,17 @@ class SumTrees:
 
     def raise_to(self, power: float) -> None:
         """Every priority to a power; leaves without one stay without."""
-        used = self.leaves()[:, : self._used]
+        used = self.used()
         np.power(used, power, out=used, where=used > 0.0)
         self._build()
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the leaves in use: the rest follows from them."""
-        return {"rows": self.rows, "tasks": self.tasks, "leaves": self.leaves()[:, : self._used].copy()}
+        return {"rows": self.rows, "tasks": self.tasks, "leaves": self.used().copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        tasks, used = state["leaves"].shape
+        if tasks != state["tasks"] or used > state["rows"]:
+            raise ValueError(f"there are priorities of {tasks} tasks, {used} rows each")
         SumTrees.__init__(self, state["rows"], state["tasks"])
-        self._used = state["leaves"].shape[1]
-        self.leaves()[:, : self._used] = state["leaves"]
-        self._build()
+        self.fill(state["leaves"])

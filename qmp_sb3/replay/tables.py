@@ -61,6 +61,10 @@ class Table(ABC):
         numbers = numbers.astype(np.float32)
         self._rows[to_device(places, self.home), column] = to_device(numbers, self.home)
 
+    def on_host(self, places: np.ndarray) -> np.ndarray:
+        """As :meth:`read`, but on the host, ``(n, width)``."""
+        return self._rows.index_select(0, to_device(places, self.home)).cpu().numpy()
+
     @abstractmethod
     def first(self, rows: int) -> np.ndarray:
         """The first rows of all tasks, ``(rows, tasks, width)``, on the host."""

@@ -162,9 +162,7 @@ def test_observations_share_no_memory(id):
     envs = gym.make_vec(id)
     batches = [envs.reset(seed=0)[0]]
     for _ in range(5):
-        observation, reward, terminated, truncated, _ = envs.step(
-            np.zeros(envs.action_space.shape, np.float32)
-        )
+        observation, reward, terminated, truncated, _ = envs.step(np.zeros(envs.action_space.shape, np.float32))
         batches += [observation, reward, terminated, truncated]
     for i, one in enumerate(batches):
         assert not any(np.shares_memory(one, other) for other in batches[:i])
@@ -179,9 +177,7 @@ def test_finite_under_extreme_actions(id, task, share, kind):
     for _ in range(some(400, share)):
         low, high = env.action_space.low, env.action_space.high
         corner = np.where(rng.random(low.shape) < 0.5, low, high)
-        observation, reward, terminated, truncated, _ = env.step(
-            {"corners": corner, "low": low, "high": high}[kind]
-        )
+        observation, reward, terminated, truncated, _ = env.step({"corners": corner, "low": low, "high": high}[kind])
         assert np.isfinite(observation).all() and np.isfinite(reward)
         assert env.observation_space.contains(observation)
         if terminated or truncated:
@@ -383,6 +379,4 @@ def test_relabeling_to_the_own_task_gives_the_own_reward(id, share):
         columns = envs.unwrapped.last_outcome.columns
         assert {name: array.shape[1:] for name, array in columns.items()} == dict(task_set.relabel_columns)
         stored = {name: array.astype(np.float64) for name, array in columns.items()}
-        np.testing.assert_allclose(
-            task_set.reward(stored, envs.unwrapped.task_ids), reward, rtol=0, atol=1e-12
-        )
+        np.testing.assert_allclose(task_set.reward(stored, envs.unwrapped.task_ids), reward, rtol=0, atol=1e-12)

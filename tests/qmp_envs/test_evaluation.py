@@ -70,9 +70,7 @@ class Counter(gym.Env):
 
 
 def foreign(*lengths, done=True):
-    return SyncVectorEnv(
-        [lambda n=n: Counter(n, done) for n in lengths], autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    return SyncVectorEnv([lambda n=n: Counter(n, done) for n in lengths], autoreset_mode=AutoresetMode.SAME_STEP)
 
 
 class Remembering:
@@ -105,9 +103,7 @@ def test_counts_by_hand():
 
 def test_environments_that_say_nothing_about_success():
     envs = SyncVectorEnv([lambda: gym.make("Pendulum-v1")] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    result = run_episodes(
-        lambda o, _: np.zeros((len(o), 1), np.float32), envs, np.array([0, 1]), 2, 1, seed=0
-    )
+    result = run_episodes(lambda o, _: np.zeros((len(o), 1), np.float32), envs, np.array([0, 1]), 2, 1, seed=0)
     assert result.lengths.tolist() == [[200.0], [200.0]]
     assert np.isnan(result.success_any).all() and np.isnan(result.success_all).all()
 

@@ -25,9 +25,7 @@ def test_routes_are_as_long_as_published():
     assert lengths == [9, 9, 9, 9, 11, 11, 11, 12, 14, 15]
 
 
-@pytest.mark.parametrize(
-    "layout,map_name", [("large", "LARGE_MAZE"), ("medium", "MEDIUM_MAZE"), ("umaze", "U_MAZE")]
-)
+@pytest.mark.parametrize("layout,map_name", [("large", "LARGE_MAZE"), ("medium", "MEDIUM_MAZE"), ("umaze", "U_MAZE")])
 def test_layouts_are_those_of_gymnasium_robotics(layout, map_name):
     walls = [[cell == "#" for cell in row] for row in LAYOUTS[layout]]
     assert walls == [[cell == 1 for cell in row] for row in getattr(maps, map_name)]
@@ -56,9 +54,7 @@ def d4rl_source(tmp_path_factory):
 
 
 @pytest.mark.network
-@pytest.mark.parametrize(
-    "layout,name", [("large", "LARGE_MAZE"), ("medium", "MEDIUM_MAZE"), ("umaze", "U_MAZE")]
-)
+@pytest.mark.parametrize("layout,name", [("large", "LARGE_MAZE"), ("medium", "MEDIUM_MAZE"), ("umaze", "U_MAZE")])
 def test_layouts_are_those_of_d4rl(d4rl_source, layout, name):
     (text,) = [
         literal(node.value)

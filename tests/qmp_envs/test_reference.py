@@ -33,14 +33,10 @@ OBSERVATION_TOLERANCE = 1e-6  # relative: float32
 def test_trajectory(file):
     recorded = dict(np.load(file))  # all read once
     id = ID[file.stem.split("_")[0]]
-    env = gym.make(
-        id, task=int(recorded["task"]), disable_env_checker=True, **OPTIONS.get(file.stem, {})
-    ).unwrapped
+    env = gym.make(id, task=int(recorded["task"]), disable_env_checker=True, **OPTIONS.get(file.stem, {})).unwrapped
     start = {name: recorded[f"start_{name}"] for name in env.task_set.start_names}
     observation, _ = env.reset(seed=0, options=start)
-    np.testing.assert_allclose(
-        observation, recorded["first_observation"], rtol=OBSERVATION_TOLERANCE, atol=1e-7
-    )
+    np.testing.assert_allclose(observation, recorded["first_observation"], rtol=OBSERVATION_TOLERANCE, atol=1e-7)
     for step, action in enumerate(recorded["actions"]):
         observation, reward, terminated, _, info = env.step(action)
         state, at = env._slots.physics.state, f"step {step}"

@@ -72,9 +72,7 @@ class Pendulums(TaskSet):
 
     def outcome(self, before, after, actions, memory, task_ids, noise):
         swing = after.qpos[:, 0] - before.qpos[:, 0]
-        np.testing.assert_array_equal(
-            before.qpos[:, 0], memory.seen
-        )  # the previous moment, also after resets
+        np.testing.assert_array_equal(before.qpos[:, 0], memory.seen)  # the previous moment, also after resets
         never = np.zeros(len(swing), bool)
         np.testing.assert_allclose(after.height[:, 0], 1.0 - np.cos(after.qpos[:, 0]))
         measures = {"height": after.height[:, 0].copy()}

@@ -360,4 +360,3 @@ def test_failure_of_the_simulator_ends_the_episode(tmp_path, monkeypatch):
     assert terminated and np.isfinite(reward) and np.isfinite(observation).all() and not info["success"]
     env.reset(seed=0)
     assert not env.step(np.zeros(6))[2]
-

@@ -1,5 +1,7 @@
 """What is not supported or makes no sense is refused with one clear error: what was given, what is allowed."""
 
+import re
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -197,3 +199,25 @@ def test_a_replay_buffer_of_other_tasks(tmp_path):
     with pytest.raises(ValueError, match=r"has 3 task\(s\), the model 2"):
         two.load_replay_buffer(tmp_path / "three")
     assert two.replay_buffer is own
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"behavior": "guide(net_arch=3)"}, "guide(net_arch=3) in behavior: net_arch is a list or None"),
+        ({"behavior": "guide(steps=1e400)"}, "guide(steps=inf) in behavior: steps is a whole number"),
+        ({"behavior": "guide(hindsight='no')"}, "guide(hindsight='no') in behavior: hindsight is True or False"),
+        ({"behavior": "hold(2.5, argmax(q))"}, "hold(steps=2.5) in behavior: steps is a whole number"),
+        ({"draw": "per('a')"}, "per(alpha='a') in draw: alpha is a number"),
+        ({"hooks": "maskout('a')"}, "maskout(limit='a') in hooks: limit is a number"),
+        ({"networks": "paco(sets=True)"}, "paco(sets=True) in networks: sets is a whole number"),
+        ({"regularizer": "dnc('a')"}, "dnc('a'): beta is a number or a matrix"),
+        ({"max_temperature": "a"}, "max_temperature is 'a'; it must be a number greater than 0"),
+        ({"reward_scale": None}, "reward_scale is None; it must be a number greater than 0"),
+        ({"batch_size": "a"}, "batch_size is 'a'; it must be at least 1"),
+        ({"replay_buffer_kwargs": {"allocation": 3}}, "replay_buffer_kwargs['allocation'] is what the model's own"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_one_clear_error(given: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        QMP("MlpPolicy", "QMP/Point2D-v0", **given)

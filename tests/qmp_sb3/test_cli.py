@@ -172,6 +172,11 @@ def test_an_existing_run_is_never_overwritten(finished: Path, capsys: pytest.Cap
     assert (finished / "config.yaml").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_is_said_to_be(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--env", REACHER, "--method", "qmp", "--out", str(finished)]) == 2
+    assert "holds a finished run; see it with qmp eval" in capsys.readouterr().err
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     assert main(["train", "--env", ID, "--method", "qmp", "--out", str(tmp_path)]) == 2
@@ -179,26 +184,18 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_without_out_the_folder_is_named_by_the_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_out_the_folder_is_named_by_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (
-        main(["train", "--env", ID, "--method", "qmp", "--steps", "60", "--eval-episodes", "1", *QUICK]) == 0
-    )
+    assert main(["train", "--env", ID, "--method", "qmp", "--steps", "60", "--eval-episodes", "1", *QUICK]) == 0
     [folder] = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("Point2D-v0_qmp_seed0_")
 
 
 def test_equal_runs_share_a_name() -> None:
     spec = quick_spec()
-    assert spec.directory_name({"torch": "1"}) == RunSpec.from_dict(spec.to_dict()).directory_name(
-        {"torch": "1"}
-    )
+    assert spec.directory_name({"torch": "1"}) == RunSpec.from_dict(spec.to_dict()).directory_name({"torch": "1"})
     others = [quick_spec(seed=1), quick_spec(steps=300), quick_spec(overrides={}), quick_spec(preset="paper")]
-    names = {one.directory_name({"torch": "1"}) for one in (spec, *others)} | {
-        spec.directory_name({"torch": "2"})
-    }
+    names = {one.directory_name({"torch": "1"}) for one in (spec, *others)} | {spec.directory_name({"torch": "2"})}
     assert len(names) == 6
 
 
@@ -216,7 +213,7 @@ def test_another_run_is_not_mixed_in(tmp_path: Path) -> None:
         run(quick_spec(steps=60, seed=1), tmp_path / "run")
 
 
-def test_stop_and_resume_keep_model_optimizers_replay_and_counters(tmp_path: Path) -> None:
+def test_stop_and_resume_keep_optimizers_and_counters(tmp_path: Path) -> None:
     spec, path = quick_spec(steps=300, checkpoint_every=1000), tmp_path / "run"
     asked = iter(range(10_000))
     status = run(spec, path, should_stop=lambda: next(asked) >= 150)
@@ -226,8 +223,7 @@ def test_stop_and_resume_keep_model_optimizers_replay_and_counters(tmp_path: Pat
     checkpoint = RunDirectory(path).latest_checkpoint()
     assert checkpoint is not None and checkpoint.steps == 150
     stopped = TrainedRun.open(path).model
-    stopped.load_replay_buffer(checkpoint.replay)
-    assert stopped.num_timesteps == 150 == stopped.replay_buffer.size()
+    assert stopped.num_timesteps == 150
     updates = stopped._n_updates
     assert updates > 0
 
@@ -237,18 +233,6 @@ def test_stop_and_resume_keep_model_optimizers_replay_and_counters(tmp_path: Pat
     assert resumed._n_updates == updates + 150
     adam = resumed.actor.optimizer.state_dict()["state"][0]
     assert int(adam["step"]) == resumed._n_updates
-    with np.load(path / "evaluations.npz") as saved:
-        assert saved["timesteps"].tolist() == [100, 200, 300]
-
-
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    run(quick_spec(steps=300), tmp_path)
-    directory = RunDirectory(tmp_path)
-    newest = directory.latest_checkpoint()
-    assert newest is not None and newest.steps == 300
-    newest.model.write_bytes(newest.model.read_bytes()[:-100])
-    older = directory.latest_checkpoint()
-    assert older is not None and older.steps == 200
 
 
 def test_a_finished_run_can_be_extended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,9 +249,7 @@ def test_a_finished_run_can_be_extended(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("option", ["--seed=1", "--method=qmp", "gamma=0.9"])
-def test_resume_takes_no_other_settings(
-    finished: Path, option: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_takes_no_other_settings(finished: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", str(finished), option]) == 2
     assert "cannot be given with --resume" in capsys.readouterr().err
 

@@ -170,9 +170,7 @@ def test_the_values_of_ctpgs_code(id, method):
     if "mtsac" in method or "parameters" in method:
         assert values["task_weights"] == "alpha"
     guide = f"guide(net_arch={[400] * (5 if 'MT' in id else 2)})"
-    assert values.get("behavior", "self") == (
-        guide if "ctpg" in method else "argmax(q)" if "qmp" in method else "self"
-    )
+    assert values.get("behavior", "self") == (guide if "ctpg" in method else "argmax(q)" if "qmp" in method else "self")
 
 
 def test_it_is_kept_apart_from_the_presets_of_qmp():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.save_util import load_from_zip_file
 
 from qmp_sb3 import QMP
+from qmp_sb3.files import UntrustedFile
+from qmp_sb3.files.models import read_model
 from qmp_sb3.policies import MultiTaskActor, MultiTaskPolicy
 from qmp_sb3.replay import MultiTaskReplayBuffer
 from tests.qmp_sb3.small_models import ENVS, N_TASKS, drifts, equal, every_env, make, one_and_three, steps, weights
@@ -111,7 +112,7 @@ def test_exclude_and_include(tmp_path, which):
     model.save(tmp_path / "all")
     model.save(tmp_path / "less", exclude=["gamma", "learning_rate"])
     model.save(tmp_path / "more", include=["replay_buffer"])
-    everything, less, more = (load_from_zip_file(tmp_path / name, device="cpu")[0] for name in ("all", "less", "more"))
+    everything, less, more = (read_model(tmp_path / name).data for name in ("all", "less", "more"))
     assert everything["gamma"] == 0.9
     assert not {"gamma", "learning_rate"} & less.keys()
     assert "replay_buffer" not in everything and isinstance(more["replay_buffer"], MultiTaskReplayBuffer)
@@ -124,12 +125,13 @@ def test_what_a_file_holds(tmp_path, which, ent_coef):
     """Tensors are in their own files, the rest is readable data; nothing is stored twice."""
     model = make(which, ent_coef=ent_coef)
     model.save(tmp_path / "model")
-    data, parameters, variables = load_from_zip_file(tmp_path / "model", device="cpu")
+    saved = read_model(tmp_path / "model")
+    data, variables = saved.data, saved.variables
     assert {"seed", "gamma", "behavior", "num_timesteps", "task_names"} <= data.keys()
     assert not {"policy", "actor", "critic", "critic_target", "replay_buffer", "env"} & data.keys()
     assert set(variables) == ({"log_ent_coef"} if ent_coef == "auto" else {"ent_coef_tensor"})
     assert len(next(iter(variables.values()))) == N_TASKS[which]
-    assert "policy" in parameters
+    assert "policy" in saved.parameters
 
 
 def test_custom_objects(tmp_path):
@@ -153,7 +155,9 @@ def test_load_with_other_arguments(tmp_path):
 def test_learning_rate_schedule_survives(tmp_path, which):
     model = make(which, learning_rate=lambda progress: 0.01 * progress).learn(steps(which))
     model.save(tmp_path / "model")
-    loaded = QMP.load(tmp_path / "model", env=ENVS[which](), device="cpu")
+    with pytest.raises(UntrustedFile, match="learning_rate"):
+        QMP.load(tmp_path / "model")
+    loaded = QMP.load(tmp_path / "model", env=ENVS[which](), device="cpu", trust=True)
     loaded.learn(steps(which))
     assert loaded.actor.optimizer.param_groups[0]["lr"] < 0.002
 

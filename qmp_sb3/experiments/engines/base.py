@@ -1,0 +1,201 @@
+"""What all engines have in common: which run begins when, and what happens to one that was lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qmp_sb3.experiments.engines.board import Board
+from qmp_sb3.experiments.engines.preflight import check_specs
+from qmp_sb3.experiments.run import RunStatus, refuse_other_content, status_of
+from qmp_sb3.experiments.run_directory import RunDirectory
+from qmp_sb3.experiments.run_spec import RunSpec
+
+State = Literal["finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run and its folder."""
+
+    spec: RunSpec
+    path: Path
+
+    @property
+    def directory(self) -> RunDirectory:
+        return RunDirectory(self.path)
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.spec.method} on {self.spec.env}, seed {self.spec.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended here. A stopped one has a checkpoint, a failed one a reason and, as a rule, an ``error.txt``."""
+
+    job: Job
+    state: State
+    status: RunStatus | None = None
+    """Of a finished run."""
+    reason: str = ""
+
+
+class Engine(ABC):
+    """Brings runs to their end, several at a time, each in a process that may die.
+
+    A run that raises an error fails alone: its traceback is in ``error.txt`` in its folder. One whose process is
+    killed goes on from its newest checkpoint, on whichever machine is free, at most ``retries`` times.
+
+    :param jobs: runs at a time; None: as many as the machines allow
+    :param threads: of each run; equal results need equal threads
+    :param retries: how often a lost run is begun again
+    """
+
+    interval = 0.2
+    """Seconds between two looks at the runs."""
+
+    def __init__(self, jobs: int | None = None, threads: int = 1, retries: int = 3) -> None:
+        self.jobs = None if jobs is None else at_least("jobs", jobs, 1)
+        self.threads, self.retries = at_least("threads", threads, 1), at_least("retries", retries, 0)
+
+    @abstractmethod
+    def open(self, jobs: Sequence[Job]) -> None:
+        """Make ready for runs; a wrong setting of the engine raises a ValueError here."""
+
+    @abstractmethod
+    def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
+        """Let runs begin or go on; returns a handle for each."""
+
+    @abstractmethod
+    def ended(self, handle: Any) -> str | None:
+        """How the process of a run ended, in words; None while it is waiting or at work."""
+
+    def halt(self, job: Job, handle: Any) -> None:
+        """Ask a run to save a checkpoint and end; it may take until its next rollout."""
+        job.directory.request_stop()
+
+    @abstractmethod
+    def close(self, handles: Sequence[Any]) -> None:
+        """Give back what :meth:`open` took; runs that are still at work are ended."""
+
+    def places(self) -> int:
+        """How many more runs than those at work may be launched is up to this number, of all together."""
+        return self.jobs or 1
+
+    def map(
+        self,
+        runs: Iterable[tuple[RunSpec, str | os.PathLike[str]]],
+        should_stop: Callable[[], bool] = bool,
+        board: Board | None = None,
+    ) -> Iterator[Outcome]:
+        """Bring every run to its end, and yield what became of each, in the order in which they end.
+
+        Finished runs are only reported, unfinished ones go on; equal specs are run once. Nothing is started before
+        all specs and folders were checked.
+
+        :param runs: what to train, and the folder of each
+        :param should_stop: asked several times a second; True lets every run save a checkpoint and end
+        :param board: is shown how the runs stand
+        :raises ValueError: if a spec, a folder or a setting of the engine is not usable
+        """
+        jobs = distinct(runs)
+        unfinished = [job for job in jobs if job.directory.result() is None]
+        check_specs([job.spec for job in unfinished])
+        return self._map(jobs, unfinished, should_stop, board or Board())
+
+    def _map(
+        self, jobs: Sequence[Job], unfinished: Sequence[Job], should_stop: Callable[[], bool], board: Board
+    ) -> Iterator[Outcome]:
+        waiting, lost, at_work = deque(unfinished), Counter[Job](), dict[Job, Any]()
+        for job in unfinished:
+            job.directory.forget()
+        stopping = False
+        try:
+            board.start(jobs)
+            if unfinished:
+                self.open(unfinished)
+            yield from (Outcome(job, "finished", status_of(job.directory)) for job in jobs if job not in unfinished)
+            while waiting or at_work:
+                if not stopping and should_stop():
+                    stopping = True
+                    for job, handle in at_work.items():
+                        self.halt(job, handle)
+                    yield from (Outcome(job, "stopped") for job in waiting)
+                    waiting.clear()
+                begun = [waiting.popleft() for _ in range(min(len(waiting), self.places() - len(at_work)))]
+                if begun:
+                    at_work.update(zip(begun, self.launch(begun), strict=True))
+                for job, handle in list(at_work.items()):
+                    how = self.ended(handle)
+                    if how is None:
+                        continue
+                    del at_work[job]
+                    outcome = judge(job, how, stopping)
+                    if outcome is None and lost[job] < self.retries:
+                        lost[job] += 1
+                        waiting.append(job)
+                        board.note(f"{job}: {how}; it goes on from its checkpoint ({lost[job]} of {self.retries})")
+                        continue
+                    outcome = outcome or Outcome(job, "failed", reason=f"{how}, {lost[job] + 1} times")
+                    board.ended(outcome.job, outcome.state, outcome.reason)
+                    yield outcome
+                board.update(at_work)
+                time.sleep(self.interval)
+        finally:
+            self.close(list(at_work.values()))
+            board.stop()
+
+
+def judge(job: Job, how: str, stopping: bool) -> Outcome | None:
+    """What became of a run whose process has ended, read from its folder; None if it was lost."""
+    directory = job.directory
+    if directory.result() is not None:
+        return Outcome(job, "finished", status_of(directory))
+    error = directory.error()
+    if error is not None:
+        return Outcome(job, "failed", reason=error.strip().splitlines()[-1])
+    return Outcome(job, "stopped", reason=how) if stopping else None
+
+
+def distinct(runs: Iterable[tuple[RunSpec, str | os.PathLike[str]]]) -> list[Job]:
+    """The jobs to do: absolute folders, equal specs once.
+
+    :raises ValueError: if two runs have one folder, or a folder holds something else
+    """
+    jobs: dict[str, Job] = {}
+    folders: dict[Path, Job] = {}
+    for spec, path in runs:
+        key = json.dumps(spec.to_dict(), sort_keys=True)
+        if key in jobs:
+            continue
+        job = Job(RunSpec.from_dict(json.loads(key)), Path(path).absolute())
+        if job.path in folders:
+            raise ValueError(f"{job.path} is the folder of two runs: {folders[job.path]}; {job}")
+        refuse_other_content(job.directory, job.spec)
+        jobs[key] = folders[job.path] = job
+    return list(jobs.values())
+
+
+def at_least(name: str, value: float, least: int) -> int:
+    """A whole number of at least ``least``.
+
+    :raises ValueError: naming the setting, its value and the limit
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    return int(value)
+
+
+def environment(threads: int) -> Mapping[str, str]:
+    """Variables of a run's process: the libraries below NumPy and PyTorch read them when they are loaded."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))

@@ -1,0 +1,111 @@
+"""What the process of one run does, on whatever machine it is: ``python -m qmp_sb3.experiments.engines.worker``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch as th
+
+from qmp_sb3.experiments.engines.progress import ProgressFile
+from qmp_sb3.experiments.run import run
+from qmp_sb3.experiments.run_directory import RunDirectory
+from qmp_sb3.experiments.run_lock import RunInUse
+from qmp_sb3.experiments.run_spec import RunSpec
+
+Ended = Literal["finished", "stopped", "failed"]
+LOOK_SECONDS = 0.5
+"""How often a run looks whether it is to stop."""
+PATIENCE = 60.0
+"""Seconds that a run waits for the process that was at it before."""
+
+
+def attend(
+    spec: Mapping[str, Any], path: str | os.PathLike[str], threads: int, should_stop: Callable[[], bool] = bool
+) -> Ended:
+    """Bring a run to its end, or to a checkpoint; an error is written into its folder and raised no further.
+
+    :param spec: what :meth:`~qmp_sb3.experiments.run_spec.RunSpec.to_dict` gives
+    :param path: the run's folder
+    :param threads: for PyTorch
+    :param should_stop: asked now and then; so is the folder (``request_stop``)
+    """
+    directory = RunDirectory(path)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    th.set_num_threads(threads)
+    look = Looks(lambda: should_stop() or directory.stop_requested())
+    if look():
+        return "stopped"
+    try:
+        finished = _run_alone(RunSpec.from_dict(spec), directory, look)
+    except Exception:
+        directory.write_error(traceback.format_exc())
+        return "failed"
+    if finished:
+        directory.tidy()
+    return "finished" if finished else "stopped"
+
+
+class Looks:
+    """Asks a question at most every :data:`LOOK_SECONDS`; a yes stays."""
+
+    def __init__(self, question: Callable[[], bool]) -> None:
+        self.question, self.answer, self.asked = question, False, -LOOK_SECONDS
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self.answer and now - self.asked >= LOOK_SECONDS:
+            self.answer, self.asked = self.question(), now
+        return self.answer
+
+
+def _run_alone(spec: RunSpec, directory: RunDirectory, look: Looks) -> bool:
+    """Whether the run is finished; waits for a process that is still at it, as one that was told to stop may be."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return run(spec, directory.path, ProgressFile(directory), look).finished
+        except RunInUse:
+            if look():
+                return False
+            if time.monotonic() > until:
+                raise
+            time.sleep(LOOK_SECONDS)
+
+
+def main() -> int:
+    """Read ``{"spec": ..., "path": ..., "threads": ...}`` as a line of the standard input, then attend to the run.
+
+    SIGTERM makes it stop with a checkpoint; so does the end of that input: whoever started it is gone, or wants that.
+    """
+    argparse.ArgumentParser(description=main.__doc__).parse_args()
+    told = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        told.set()
+
+    def wait_for_the_end() -> None:
+        # Not sys.stdin.read(): a thread inside it would keep Python from ending.
+        while os.read(0, 1024):
+            pass
+        told.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    attend(order["spec"], Path(order["path"]), order["threads"], told.is_set)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

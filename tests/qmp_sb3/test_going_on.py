@@ -1,0 +1,132 @@
+"""A model that was saved in the middle of training, and restored, ends as if nothing had happened: to the bit."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from qmp_sb3 import QMP, make_multitask_vec_env
+from qmp_sb3.experiments import Checkpoints
+from tests.qmp_sb3.going_on import SaveAt, assert_equal, state_of
+from tests.qmp_sb3.small_models import Drift, drifts
+from tests.qmp_sb3.test_presets import METHODS, REACHER, small
+
+SHORT = {"env_kwargs.max_episode_steps": 13, "buffer_size": 25, "train_freq": 3, "gradient_steps": 1}
+#: the same at other places, and options that keep something of their own
+VARIANTS = {
+    "n-step sums": ("qmp", {"n_steps": 3}),
+    "n-step sums and priorities": ("ta-per", {"n_steps": 2}),
+    "torch": ("qmp-softmax", {"backend": "torch"}),
+    "held behavior, several slots": ("parameters+qmp-hold", {"env_kwargs.envs_per_task": 2}),
+    "guide, several slots": ("ctpg", {"env_kwargs.envs_per_task": 2, "buffer_size": 11}),
+    "a rollout that does not divide": ("no-sharing", {"train_freq": 7}),
+}
+
+
+def assert_goes_on(make, path, total=300, at=110, trust=False):
+    """``make()`` learns ``total`` steps; another one goes on from the checkpoint that the first saved on its way."""
+    checkpoints = Checkpoints(path)
+    whole = make()
+    whole.learn(total, SaveAt(checkpoints, at // 2, at))
+    checkpoint = Checkpoints(path).newest()
+    assert checkpoint is not None and at <= checkpoint.steps < total
+    restored, _ = checkpoints.restore(make(), checkpoint, trust=trust)
+    restored.learn(total - restored.num_timesteps, reset_num_timesteps=False)
+    assert whole._n_updates > 0
+    assert_equal(state_of(whole), state_of(restored))
+    return whole, restored
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_goes_on(method, tmp_path):
+    id = "QMP/MetaWorldCDS-v0" if method == "cds" else REACHER
+    assert_goes_on(lambda: small(method, id, **SHORT), tmp_path)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_so_does_what_keeps_something_of_its_own(name, tmp_path):
+    method, overrides = VARIANTS[name]
+    assert_goes_on(lambda: small(method, **SHORT | overrides), tmp_path)
+
+
+def test_before_learning_begins(tmp_path):
+    """Random actions of the action space, of which some are still to come."""
+    settings = SHORT | {"learning_starts": 200, "warmup_actions": "random"}
+    assert_goes_on(lambda: small("qmp", **settings), tmp_path)
+
+
+def test_normalized_observations(tmp_path):
+    def make():
+        env = VecNormalize(make_multitask_vec_env(REACHER, max_episode_steps=13), norm_reward=False)
+        options = ("train_freq", "gradient_steps", "buffer_size")
+        return small("qmp", env, **{name: SHORT[name] for name in options})
+
+    whole, restored = assert_goes_on(make, tmp_path)
+    for name in ("mean", "var", "count"):
+        np.testing.assert_array_equal(*(getattr(one.env.obs_rms, name) for one in (whole, restored)))
+
+
+def tiny(env, **settings):
+    settings = dict(learning_starts=20, batch_size=4, buffer_size=40, policy_kwargs={"net_arch": [8]}) | settings
+    return QMP("MlpPolicy", env, seed=0, device="cpu", **settings)
+
+
+def test_environments_of_others_where_they_can_be_pickled(tmp_path):
+    whole, restored = assert_goes_on(lambda: tiny(drifts()), tmp_path, trust=True)
+    one, other = (model.env.envs.envs for model in (whole, restored))
+    assert [env.unwrapped.episode for env in one] == [env.unwrapped.episode for env in other]
+    np.testing.assert_array_equal([env.unwrapped.state for env in one], [env.unwrapped.state for env in other])
+
+
+def test_tasks_that_change_at_every_reset(tmp_path):
+    def make():
+        makers = [lambda: gym.make("QMP/MultistageReacher-v0", max_episode_steps=9) for _ in range(3)]
+        return tiny(DummyVecEnv(makers))
+
+    whole, restored = assert_goes_on(make, tmp_path, trust=True)
+    np.testing.assert_array_equal(whole._slots.now(), restored._slots.now())
+
+
+def test_noise_of_the_global_generator(tmp_path):
+    checkpoints, noise = Checkpoints(tmp_path), NormalActionNoise(np.zeros(2), np.full(2, 0.3))
+    whole = tiny(drifts(), action_noise=noise)
+    whole.learn(150, SaveAt(checkpoints, 75))
+    restored, _ = checkpoints.restore(tiny(drifts(), action_noise=noise), checkpoints.newest(), trust=True)
+    restored.learn(150 - restored.num_timesteps, reset_num_timesteps=False)
+    assert_equal(state_of(whole), state_of(restored))
+
+
+def test_a_stranger_s_environments_are_not_unpickled(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    tiny(drifts()).learn(60, SaveAt(checkpoints, 30))
+    with pytest.raises(ValueError, match=r"environment\.pkl .* trust=True"):
+        checkpoints.restore(tiny(drifts()), checkpoints.newest())
+
+
+class Unpicklable(Drift):
+    def __reduce__(self):
+        raise TypeError("a camera cannot be pickled")
+
+
+def test_environments_that_cannot_be_kept_begin_new_episodes_and_the_log_says_so(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path)
+    whole = tiny(Unpicklable(length=20))
+    whole.learn(60, SaveAt(checkpoints, 30))
+    assert "a camera cannot be pickled): its episodes begin anew" in caplog.text
+    caplog.clear()
+    restored, _ = checkpoints.restore(tiny(Unpicklable(length=20)), checkpoints.newest())
+    assert "their episodes begin anew" in caplog.text
+    assert restored.replay_buffer.size() == 30
+    restored.learn(10, reset_num_timesteps=False)
+    assert restored.env.get_attr("steps") == [10]  # of an episode that began with this learn()
+
+
+def test_what_is_restored_shares_nothing_with_the_file_s_model(tmp_path):
+    """Two models of one checkpoint do not disturb each other."""
+    checkpoints = Checkpoints(tmp_path)
+    small("ctpg", **SHORT).learn(200, SaveAt(checkpoints, 100))
+    one, other = (checkpoints.restore(small("ctpg", **SHORT), checkpoints.newest())[0] for _ in range(2))
+    one.learn(60, reset_num_timesteps=False)
+    other.learn(60, reset_num_timesteps=False)
+    assert_equal(state_of(one), state_of(other))
