@@ -79,7 +79,7 @@ class MultiTaskManager(ExperimentManager):
     def setup_experiment(self) -> Any:
         """The zoo's, with the hyper-parameters read already: their file is gone."""
         read = self._read
-        self.read_hyperparameters = lambda: read  # type: ignore[method-assign]
+        self.read_hyperparameters = lambda: read
         return super().setup_experiment()
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,11 +113,9 @@ class SearchSpace:
         :param fixed: overrides that the user gave: they stay
         """
         drawn = {name: one.draw(suggest, name) for name, one in self.arguments.items() if name not in fixed}
-        for part, words in self.parts.items():
+        for part in self.parts:
             if part not in fixed and part in settings:
-                changed = _in_all(
-                    settings[part], lambda text, part=part, words=words: _drawn(text, part, words, suggest)
-                )
+                changed = _in_all(settings[part], partial(_drawn, part=part, words=self.parts[part], suggest=suggest))
                 if changed != settings[part]:
                     drawn[part] = changed
         return {**fixed, **drawn}
