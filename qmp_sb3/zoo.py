@@ -50,8 +50,8 @@ def algorithms(words: Sequence[str] = ()) -> dict[str, type[MultiTaskSAC]]:
 
 
 def hyperparameters(method: str, env: str, preset: str = "fast") -> dict[str, Any]:
-    """A method's settings for an id, as the zoo's files have them; of an id without a preset, only its parts."""
-    if env in presets.known_ids():
+    """A method's settings for an id, as the zoo's files have them; of an id that is no task set, only its parts."""
+    if qmp_envs.is_task_set(env):
         settings, steps = presets.settings(method, env, preset), presets.default_steps(env)
     else:
         settings, steps = dict(presets.method(method).parts), STEPS_WITHOUT_PRESET
@@ -62,6 +62,8 @@ class MultiTaskManager(ExperimentManager):
     """The zoo's manager, whose algorithms may be ours: then with a slot per task, evaluated task by task."""
 
     preset = "fast"
+    eval_freq: int
+    _read: Any = None
 
     def __init__(self, args: Any, algo: str, env_id: str, *rest: Any, **options: Any) -> None:
         self.ours = algo not in STOCK
@@ -74,13 +76,13 @@ class MultiTaskManager(ExperimentManager):
                 (folder / f"{algo}.yml").write_text(yaml.safe_dump({env_id: values}), encoding="utf-8")
                 options["config"] = str(folder / f"{algo}.yml")
             super().__init__(args, algo, env_id, *rest, **options)
-            self._read = self.read_hyperparameters()
+            self.read_hyperparameters()
 
-    def setup_experiment(self) -> Any:
-        """The zoo's, with the hyper-parameters read already: their file is gone."""
-        read = self._read
-        self.read_hyperparameters = lambda: read
-        return super().setup_experiment()
+    def read_hyperparameters(self) -> Any:
+        """The zoo's, once: the file is gone after :meth:`__init__`."""
+        if self._read is None:
+            self._read = super().read_hyperparameters()
+        return self._read
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         if self.ours:
