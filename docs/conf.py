@@ -39,8 +39,11 @@ cli
 engines
 logging
 results
+results-schema
+versions
 performance
 benchmarks
+files
 compatibility
 known-upstream-issues
 ../CONTRIBUTING

@@ -275,6 +275,8 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{path.name}")
     write(part)
+    with part.open("rb") as written:
+        os.fsync(written.fileno())  # else a power cut could leave the new name with nothing behind it
     os.replace(part, path)
 
 

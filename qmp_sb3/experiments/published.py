@@ -111,22 +111,27 @@ def borrowed(acted: np.ndarray) -> np.ndarray:
     return 1.0 - np.diagonal(acted) / np.maximum(total, 1)
 
 
+HEADINGS = ("task set", "method", "runs", "mean ± sd of seeds", "IQM [95 %]", "published")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row as text below :data:`HEADINGS`, for a terminal and for a report."""
+    name = f"{row.arm.label}: {row.task}" if row.task else row.arm.label
+    place = f"{row.part.label} ({row.part.measure}, {row.part.unit})"
+    return place, name, f"{len(row.scores)} of {row.planned}", *_figures(row), str(row.published or "-")
+
+
 def comparison_table(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     """The rows for a terminal, a section for each task set."""
     table = Table(title=f"{benchmark.title}: {benchmark.source}", title_justify="left")
-    table.add_column("task set")
-    table.add_column("method")
-    for heading in ("runs", "mean ± sd of seeds", "IQM [95 %]", "published"):
-        table.add_column(heading, justify="right")
+    for number, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if number > 1 else "left")
     shown = ""
-    for row in rows:
-        if row.part.label != shown and shown:
+    for place, *others in map(cells, rows):
+        if shown and place != shown:
             table.add_section()
-        label = row.part.label if row.part.label != shown else ""
-        measure = f"{label}\n[dim]{row.part.measure}, {row.part.unit}[/dim]" if label else ""
-        shown = row.part.label
-        name = f"  {row.task}" if row.task else row.arm.label
-        table.add_row(measure, name, f"{len(row.scores)} of {row.planned}", *_figures(row), str(row.published or "-"))
+        table.add_row("" if place == shown else place, *others)
+        shown = place
     return table
 
 

@@ -96,11 +96,8 @@ def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None) -> Prepar
     model = make_model(spec)
     lock = directory.lock()
     try:
-        refuse_other_content(directory, spec)
+        refuse_other_content(directory, spec)  # which another process may have changed by now
         directory.mend()
-        if directory.result() is not None:  # by another process, just now
-            lock.release()
-            return Prepared(spec, directory)
         checkpoint = directory.latest_checkpoint()
         if checkpoint is None:
             if directory.is_run:
@@ -198,9 +195,10 @@ def train(
     if model is None or prepared.lock is None:
         return status_of(directory)
     with prepared.lock:
-        events = EventFiles(str(directory.path), model.num_timesteps if directory.is_run else None)
-        if not directory.is_run:
+        new = not directory.is_run
+        if new:
             directory.write_config(describe(prepared.spec))
+        events = EventFiles(str(directory.path), None if new else model.num_timesteps)
         title = directory.path.resolve().name
         with tracked(tracking, directory, title, directory.config()) as trackers:
             return _train(prepared, model, prepared.lock, display or Display(), should_stop, [events, *trackers])

@@ -287,6 +287,7 @@ def test_local_runs_fail_are_killed_and_finish(tmp_path: Path) -> None:
     runs = [(spec(0), failing), (spec(1, steps=3000, eval_every=3000, checkpoint_every=500), killed)]
     engine, notes = Local(jobs=2), Notes()
     processes: dict[Path, int] = {}
+    told: list[int] = []
     launch = engine.launch
 
     def remembering(jobs: Sequence[Job]) -> Sequence[Any]:
@@ -295,8 +296,9 @@ def test_local_runs_fail_are_killed_and_finish(tmp_path: Path) -> None:
         return handles
 
     def kill_once() -> bool:
-        if killed in processes and has_checkpoint(killed):
-            os.kill(processes.pop(killed), signal.SIGKILL)
+        if not told and has_checkpoint(killed):
+            told.append(processes[killed])
+            os.kill(told[0], signal.SIGKILL)
         return False
 
     engine.launch = remembering  # type: ignore[method-assign]
