@@ -40,8 +40,11 @@ engines
 logging
 report
 results
+results-schema
+versions
 performance
 benchmarks
+files
 compatibility
 known-upstream-issues
 ../CONTRIBUTING

@@ -251,13 +251,17 @@ def read_parquet(path: Path) -> tuple[pa.Table, Any]:
 
 def read_csv(path: Path) -> tuple[pa.Table, Any]:
     """Rows of a CSV file and the description in its ``.json``, as they stand there; no description is None."""
-    sidecar = path.with_suffix(".json")
-    text = sidecar.read_bytes() if sidecar.is_file() else None
     convert = pa.csv.ConvertOptions(column_types=COLUMNS, null_values=["", "nan", "NaN"], strings_can_be_null=True)
     try:
-        return pa.csv.read_csv(path, convert_options=convert), _parsed(sidecar, text)
+        return pa.csv.read_csv(path, convert_options=convert), description(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: {error}; qmp results validate {path} tells all") from None
+
+
+def description(path: Path) -> Any:
+    """What the ``.json`` file beside a ``.csv`` file holds; None where there is none."""
+    sidecar = path.with_suffix(".json")
+    return _parsed(sidecar, sidecar.read_bytes() if sidecar.is_file() else None)
 
 
 def write_parquet(path: Path, rows: pa.Table, about: Mapping[str, Any]) -> None:
@@ -271,6 +275,8 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{path.name}")
     write(part)
+    with part.open("rb") as written:
+        os.fsync(written.fileno())  # else a power cut could leave the new name with nothing behind it
     os.replace(part, path)
 
 

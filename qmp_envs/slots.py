@@ -85,7 +85,12 @@ class Slots:
         return self._observe(after, self.memory, task_ids), outcome
 
     def snapshot(self) -> dict[str, Any]:
-        """Where all episodes stand: plain values and arrays, which nothing else holds."""
+        """Where all episodes stand: plain values and arrays, which nothing else holds.
+
+        :raises NotImplementedError: if the task set's own physics cannot tell
+        """
+        if not hasattr(self.physics, "snapshot"):
+            raise NotImplementedError(f"{self.task_set.name}: {type(self.physics).__name__} has no snapshot().")
         slots = range(len(self))
         return {
             "task_set": self.task_set.name,

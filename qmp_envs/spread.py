@@ -104,6 +104,8 @@ class SpreadPhysics:
 
     def snapshot(self) -> list[dict[str, Any]]:
         """In the order of the slots, however many parts they are spread over."""
+        if not hasattr(self._own, "snapshot"):
+            raise NotImplementedError(f"{type(self._own).__name__} has no snapshot().")
         parts = self._run(CALL, [("snapshot", ())] * len(self._workers), self._own.snapshot)
         return [parts[slot % len(parts)][slot // len(parts)] for slot in range(self._slots)]
 

@@ -38,7 +38,10 @@ class EnvironmentState:
         """Of an environment as it stands; one that cannot be kept is named in the log."""
         chain = _chain(env)
         if all(map(_is_ours, chain)):
-            return cls([_plain(one) for one in chain])
+            try:
+                return cls([_plain(one) for one in chain])
+            except NotImplementedError as missing:
+                _LOG.info("%s; it is pickled", missing)
         try:
             return cls(None, cloudpickle.dumps([_attributes(one) for one in chain]))
         except Exception as error:  # whatever somebody's __reduce__ raises
@@ -71,7 +74,7 @@ def _chain(env: VecEnv) -> list[VecEnv]:
 
 def _is_ours(env: VecEnv) -> bool:
     if isinstance(env, MultiTaskVecEnv):
-        return type(env.envs) is BatchedTaskSetEnv and hasattr(env.envs._slots.physics, "snapshot")
+        return type(env.envs) is BatchedTaskSetEnv
     return type(env) is VecNormalize
 
 

@@ -284,7 +284,7 @@ class MultiTaskEvalCallback(EventCallback):
         directory = Path(self.log_path)
         directory.mkdir(parents=True, exist_ok=True)
         tasks, episodes = self.last.returns.shape
-        temporary = directory / "evaluations.tmp.npz"
+        temporary = directory / ".part-evaluations.npz"
         np.savez(
             temporary,
             timesteps=np.array(self._timesteps),
@@ -304,8 +304,7 @@ class MultiTaskEvalCallback(EventCallback):
         if self.best_model_save_path is not None:
             directory = Path(self.best_model_save_path)
             directory.mkdir(parents=True, exist_ok=True)
-            self.model.save(directory / "best_model.tmp.zip")
-            (directory / "best_model.tmp.zip").replace(directory / "best_model.zip")
+            self.model.save(directory / "best_model")
         return self.callback_on_new_best is None or self.callback_on_new_best.on_step()
 
     def update_child_locals(self, locals_: dict[str, Any]) -> None:

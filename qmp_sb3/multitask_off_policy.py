@@ -50,6 +50,8 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
     action_space: spaces.Box
     streams: RandomStreams
     matmul_precision: str | None = None
+    #: whether the next ``learn`` goes on in the middle of episodes of another model, see :mod:`qmp_sb3.training_state`
+    goes_on: bool = False
 
     def __init__(
         self,
@@ -202,7 +204,11 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         before = self._last_obs
+        noise = deepcopy(self.action_noise) if self.goes_on else None  # which SB3 resets in every learn()
         result = super()._setup_learn(*args, **kwargs)
+        if noise is not None:
+            self.action_noise = noise
+        self.goes_on = False
         if self._last_obs is not before:
             self._begin_slots()
         return result
@@ -329,4 +335,4 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_slots", "_layout"]
+        return [*super()._excluded_save_params(), "_slots", "_layout", "goes_on"]

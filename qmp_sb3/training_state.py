@@ -43,6 +43,7 @@ def go_on(
     assert model.env is not None
     increments.restore(model.replay_buffer, state["replay"], rows)
     episodes_go_on = environment.restore(model.env)
+    model.goes_on = episodes_go_on
     if episodes_go_on:
         model.read_slots()
     else:

@@ -6,6 +6,8 @@ import argparse
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +91,11 @@ def _list() -> Table:
     from qmp_sb3.experiments.definitions import available, read
     from qmp_sb3.experiments.scales import SCALES
 
-    table = Table(title="Definitions", title_justify="left", caption="runs and steps of all runs together, by scale")
+    table = Table(
+        title="Definitions",
+        title_justify="left",
+        caption="runs and steps of all runs together, by scale; smoke has 40 steps of each task",
+    )
     for heading in ("name", "what", "task sets", "rows", *(name for name in SCALES if name != "smoke")):
         table.add_column(heading, no_wrap=heading == "name")
     for name in available():
@@ -133,8 +139,6 @@ def _engine_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its task sets."""
-    from dataclasses import replace
-
     from qmp_sb3.checks import one_of
 
     if labels is None:
@@ -149,8 +153,6 @@ def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
 
 def _rows(benchmark: Benchmark, words: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its rows, or with others."""
-    from dataclasses import replace
-
     from qmp_sb3 import presets
     from qmp_sb3.experiments.benchmark import Arm
 
@@ -207,7 +209,7 @@ def _sum(runs: Sequence[tuple[RunSpec, Path]]) -> str:
 
 def _compare(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpec, Path]]) -> None:
     from qmp_sb3.experiments.benchmark import MOMENTS
-    from qmp_sb3.experiments.comparison import compare, comparison_table
+    from qmp_sb3.experiments.published import compare, comparison_table
 
     console.print(comparison_table(benchmark, compare(benchmark, runs)))
     say(console, f"Ours: {MOMENTS[benchmark.moment]}. Published: {benchmark.published}.")
@@ -220,10 +222,10 @@ def _report(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpec
     from qmp_sb3.experiments.run_directory import RunDirectory
 
     try:
-        from qmp_sb3.experiments.report import write_report
+        report = import_module("qmp_sb3.experiments.report")
     except ImportError as error:
         say(console, f"No report was written: {error}")
         return
     finished = [path for _, path in runs if RunDirectory(path).result() is not None]
     if finished:
-        say(console, f"Report: {write_report(finished, out, benchmark)}")
+        say(console, f"Report: {report.write_report(finished, out, benchmark)}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from qmp_sb3.cli import bench, eval_, list_, plot, report, train, watch
+from qmp_sb3.cli import bench, eval_, list_, plot, report, results, train, tune, watch
 from qmp_sb3.cli.words import STOPPED, UsageError, closest, override
 
 
@@ -24,9 +25,11 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "list": list_,
     "train": train,
+    "tune": tune,
     "eval": eval_,
     "watch": watch,
     "bench": bench,
+    "results": results,
     "report": report,
     "plot": plot,
 }
@@ -38,9 +41,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.partition(' ')[2]}: {message}".removeprefix(": "))
 
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(None, f"unknown {value!r}; {closest(str(value), map(str, action.choices))}")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for a usage error, 130 for a stopped run."""
+    # A module of the user's, as in --env my_tasks:Mine/Rail-v0, may lie where the command is called.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         return COMMANDS[options.command].run(options)
@@ -71,16 +81,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.command is None:
         top.print_help()
         raise SystemExit(2)
-    allowed = [text for action in commands[options.command]._actions for text in action.option_strings]
+    allowed = {text for action in _actions(commands[options.command], options) for text in action.option_strings}
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
         option = unknown[0].partition("=")[0]
-        raise UsageError(f"{options.command}: unknown option {option}; {closest(option, allowed)}")
+        raise UsageError(f"{options.command}: unknown option {option}; {closest(option, sorted(allowed))}")
     if rest and "overrides" not in options:
         raise UsageError(f"{options.command}: unexpected argument {rest[0]!r}")
     options.overrides = dict(override(word, options.command) for word in rest)
     options.words = list(arguments)
     return options
+
+
+def _actions(command: argparse.ArgumentParser, options: argparse.Namespace) -> list[argparse.Action]:
+    """What a command understands, with what its chosen part does."""
+    below = [part for part in command._actions if isinstance(part, argparse._SubParsersAction)]
+    return [*command._actions, *(one for part in below for one in part.choices[getattr(options, part.dest)]._actions)]
 
 
 def _subparsers(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -134,13 +134,14 @@ class Benchmark:
     def at(self, scale: Scale) -> Scale:
         """The scale as this definition has it: what it does not say itself is the authors'."""
         limits = self.limits.get(scale.name, {})
-        least = {
-            "seeds": min(limits.get("seeds", scale.seeds or self.seeds), self.seeds),
-            "episodes": min(limits.get("episodes", scale.episodes or self.episodes), self.episodes),
-        }
-        evaluations = self.evaluations if scale.preset is None else None
-        times = limits.get("evaluations", evaluations or scale.evaluations)
-        return replace(scale, **least, evaluations=times, preset=scale.preset or self.preset)
+        usual = self.evaluations if scale.preset is None else None
+        return replace(
+            scale,
+            preset=scale.preset or self.preset,
+            seeds=min(limits.get("seeds", scale.seeds or self.seeds), self.seeds),
+            episodes=min(limits.get("episodes", scale.episodes or self.episodes), self.episodes),
+            evaluations=limits.get("evaluations", usual or scale.evaluations),
+        )
 
     def steps(self, part: Part, scale: Scale) -> int:
         """Environment steps of a run, all tasks together."""

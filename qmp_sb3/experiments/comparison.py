@@ -1,141 +1,130 @@
-"""Ours beside theirs: what the runs of a definition reached, in the unit of the published numbers."""
+"""Methods beside each other: what runs reached, with intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from qmp_sb3.experiments.benchmark import UNITS, Arm, Benchmark, Part, Published
-from qmp_sb3.experiments.mixture import Mixture
-from qmp_sb3.experiments.results import Results, curves, scores
-from qmp_sb3.experiments.run_directory import RunDirectory
-from qmp_sb3.experiments.run_spec import RunSpec
-from qmp_sb3.experiments.statistics import Interval, bootstrap, iqm
-
-RESAMPLES = 2000
-"""Of the runs, for an interval in the table."""
-LAST = 3
-"""Evaluations that a result is the mean of: single ones drop when a task is lost for a moment."""
+from qmp_envs.results import MEASURES, Results
+from qmp_sb3.experiments import statistics
+from qmp_sb3.experiments.results import common_end, scores
+from qmp_sb3.experiments.statistics import Interval
+from qmp_sb3.experiments.summary import COLUMNS, cell
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a task set, or on one task of it.
+    """One method by one measure.
 
-    :param task: None where the row is of all tasks
-    :param scores: of finished runs, in the part's unit, ``(runs, tasks)``
-    :param planned: runs that there are to be
+    :param runs: how many
+    :param step: environment steps of all tasks together at the evaluations; of the latest if they differ
+    :param iqm: over runs and tasks
+    :param mean: the same
+    :param rank: mean over tasks of the method's rank among the compared ones; 1 is the best
+    :param tasks: task -> mean over runs
     """
 
-    part: Part
-    arm: Arm
-    task: str | None
-    scores: np.ndarray
-    planned: int
+    method: str
+    measure: str
+    runs: int
+    step: int
+    iqm: Interval
+    mean: Interval
+    rank: float
+    tasks: dict[str, float]
 
-    @property
-    def published(self) -> Published | None:
-        """What the authors have here."""
-        return None if self.task else self.part.published.get(self.arm.name)
-
-    @property
-    def mean(self) -> float:
-        """Over runs and tasks; NaN without a run."""
-        return float(self.scores.mean()) if len(self.scores) else float("nan")
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation over runs of their means over tasks; NaN with fewer than two."""
-        return float(self.scores.mean(axis=1).std(ddof=1)) if len(self.scores) > 1 else float("nan")
-
-    @property
-    def iqm(self) -> Interval | None:
-        """Interquartile mean with its 95 % bootstrap interval over runs; None without a run."""
-        return bootstrap(iqm, self.scores, resamples=RESAMPLES) if len(self.scores) else None
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; an interval is ``[low, high]``, null where there is a single run."""
+        plain: dict[str, Any] = {"method": self.method, "measure": self.measure, "runs": self.runs, "step": self.step}
+        for name in ("iqm", "mean"):
+            value, low, high = map(float, getattr(self, name))
+            plain |= {name: value, f"{name}_interval": None if np.isnan(low) else [low, high]}
+        return {**plain, "rank": self.rank, "tasks": self.tasks}
 
 
-def compare(benchmark: Benchmark, runs: Iterable[tuple[RunSpec, Path]]) -> list[Row]:
-    """A row for each method on each task set, in the definition's order, of finished runs.
+@dataclass(frozen=True)
+class Comparison:
+    """Methods on one task set.
 
-    :param runs: specs and run directories; those that are none of the definition's are left out
+    :param rows: by measure, then method
     """
-    planned: dict[tuple[str, str], list[Path]] = {}
-    for spec, path in runs:
-        place = benchmark.place(spec)
-        if place is not None:
-            planned.setdefault((place[0].label, place[1].name), []).append(path)
-    rows = []
-    for part in benchmark.parts:
-        for arm in map(benchmark.arms.__getitem__, part.arms):
-            paths = planned.get((part.label, arm.name), [])
-            finished = [path for path in paths if RunDirectory(path).result() is not None]
-            tasks, values = reached(finished, part.measure, benchmark.moment)
-            values = values * UNITS[part.unit]
-            rows.append(Row(part, arm, None, values, len(paths)))
-            if benchmark.per_task:
-                rows += [Row(part, arm, task, values[:, [i]], len(paths)) for i, task in enumerate(tasks)]
-    return rows
+
+    task_set: str
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"task_set": self.task_set, "rows": [row.to_dict() for row in self.rows]}
+
+    def table(self, tasks: bool = False) -> Table:
+        """For a terminal: a row per method and measure; ``tasks`` adds a column for every task."""
+        table = Table(title=self.task_set, title_justify="left")
+        for heading in ("measure", "method"):
+            table.add_column(heading)
+        headings = ["runs", "steps", "IQM", "95 % interval", "mean", "rank", *(self.tasks if tasks else ())]
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        shown = ""
+        for row in self.rows:
+            name = row.measure
+            if row.measure != shown:
+                table.add_section()
+            by_task = [cell(name, row.tasks[task]) for task in self.tasks] if tasks else []
+            values = [cell(name, float(row.iqm.value)), _interval(name, row.iqm), cell(name, float(row.mean.value))]
+            first = COLUMNS[name] if name != shown else ""
+            table.add_row(first, row.method, str(row.runs), f"{row.step:,}", *values, f"{row.rank:.1f}", *by_task)
+            shown = name
+        return table
 
 
-def reached(paths: Sequence[Path], measure: str, moment: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the tasks, and what every run reached on each, ``(runs, tasks)``; ``(0, 1)`` without runs.
+def compare(
+    runs: Sequence[Results],
+    measures: Sequence[str] | None = None,
+    at: int | None = None,
+    last: int = 1,
+    policy: str = "own",
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare the methods of single runs of one task set.
 
-    :param paths: run directories of one method on one task set
-    :param measure: key of :data:`~qmp_sb3.experiments.benchmark.MEASURES`
-    :param moment: key of :data:`~qmp_sb3.experiments.benchmark.MOMENTS`
+    :param measures: None for all that every run has
+    :param at: environment steps, None for the last that every run reached; see
+        :func:`~qmp_sb3.experiments.results.scores`, also for ``last`` and ``policy``
+    :param resamples: of the bootstrap intervals
+    :param seed: of the resamples
     """
-    if not paths:
-        return (), np.zeros((0, 1))
-    if measure == "hours":
-        seconds = [(RunDirectory(path).result() or {})["seconds"] for path in paths]
-        return ("all",), np.array(seconds)[:, None] / 3600.0
-    if measure == "borrowed":
-        mixtures = [Mixture.read(path) for path in paths]
-        return mixtures[0].tasks, np.stack([borrowed(mixture.acted.sum(axis=0)) for mixture in mixtures])
-    runs = [Results.read(path) for path in paths]
-    if moment == "best":
-        [values] = curves(runs, measure).values.values()
-        return runs[0].tasks, values[:, :, values.mean(axis=(0, 1)).argmax()]
-    evaluations = min(len(run.where(policy="own").unique("step")) for run in runs)
-    [matrix] = scores(runs, measure, last=min(LAST, evaluations)).values()
-    return runs[0].tasks, matrix
+    if measures is None:
+        measures = [name for name in MEASURES if not any(np.isnan(run.column(name)).any() for run in runs)]
+    rows, end = [], common_end(runs) if at is None else at
+    for measure in measures:
+        by_method = scores(runs, measure, at, last, policy)
+        better = [-values if measure == "length" else values for values in by_method.values()]
+        ranks = statistics.mean_ranks(*better)
+        for (method, values), rank in zip(by_method.items(), ranks, strict=True):
+            iqm, mean = (
+                statistics.bootstrap(statistic, values, resamples=resamples, seed=seed)
+                for statistic in (statistics.iqm, statistics.mean)
+            )
+            tasks = dict(zip(runs[0].tasks, values.mean(axis=0).tolist(), strict=True))
+            step = max(_evaluated_at(run, end) for run in runs if run.key[1] == method)
+            rows.append(Row(method, measure, len(values), step, iqm, mean, float(rank), tasks))
+    return Comparison(runs[0].key[0], runs[0].tasks, tuple(rows))
 
 
-def borrowed(acted: np.ndarray) -> np.ndarray:
-    """Share of each task's steps in which another policy acted, ``(tasks,)``, from steps ``(tasks, candidates)``."""
-    total = acted.sum(axis=1)
-    return 1.0 - np.diagonal(acted) / np.maximum(total, 1)
+def _evaluated_at(run: Results, end: int) -> int:
+    """The step of the evaluation that counts."""
+    steps = np.unique(run.column("step"))
+    return int(steps[-1] if len(steps) == 1 else steps[steps <= end][-1])
 
 
-def comparison_table(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
-    """The rows for a terminal, a section for each task set."""
-    table = Table(title=f"{benchmark.title}: {benchmark.source}", title_justify="left")
-    table.add_column("task set")
-    table.add_column("method")
-    for heading in ("runs", "mean ± sd of seeds", "IQM [95 %]", "published"):
-        table.add_column(heading, justify="right")
-    shown = ""
-    for row in rows:
-        if row.part.label != shown and shown:
-            table.add_section()
-        label = row.part.label if row.part.label != shown else ""
-        measure = f"{label}\n[dim]{row.part.measure}, {row.part.unit}[/dim]" if label else ""
-        shown = row.part.label
-        name = f"  {row.task}" if row.task else row.arm.label
-        table.add_row(measure, name, f"{len(row.scores)} of {row.planned}", *_figures(row), str(row.published or "-"))
-    return table
-
-
-def _figures(row: Row) -> tuple[str, str]:
-    """Mean and IQM as text, with as many digits as the unit needs."""
-    if row.iqm is None:
-        return "-", "-"
-    digits = {"percent": 1, "share": 2, "return": 1, "thousands": 2, "hours": 2}[row.part.unit]
-    spread = "" if np.isnan(row.spread) else f" ± {row.spread:.{digits}f}"
-    low, high = float(row.iqm.low), float(row.iqm.high)
-    interval = "" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{row.mean:.{digits}f}{spread}", f"{float(row.iqm.value):.{digits}f}{interval}"
+def _interval(measure: str, interval: Interval) -> str:
+    low, high = float(interval.low), float(interval.high)
+    if np.isnan(low):
+        return "one run"
+    return f"{low:,.1f} to {high:,.1f}" if measure in ("return", "length") else f"{low:.0%} to {high:.0%}"

@@ -82,11 +82,6 @@ class Mixture:
         arrays = [pa.array(values[field.name], field.type, from_pandas=True) for field in COLUMNS]
         write_parquet(path, pa.table(arrays, schema=COLUMNS), self.about)
 
-    def before(self, step: int) -> Mixture:
-        """The points before a step."""
-        there = self.steps < step
-        return Mixture(self.steps[there], self.tasks, self.candidates, self.acted[there], self.about)
-
     def with_point(self, step: int, counts: np.ndarray) -> Mixture:
         """One point more.
 
@@ -104,10 +99,10 @@ class Mixture:
         )
 
 
-def empty(tasks: Sequence[str], candidates: Sequence[str], about: Mapping[str, Any]) -> Mixture:
+def empty(tasks: Sequence[str], candidates: Sequence[str]) -> Mixture:
     """A mixture without points."""
     acted = np.zeros((0, len(tasks), len(candidates)), np.int64)
-    return Mixture(np.zeros(0, np.int64), tuple(tasks), tuple(candidates), acted, about)
+    return Mixture(np.zeros(0, np.int64), tuple(tasks), tuple(candidates), acted, {})
 
 
 def _unique(column: pa.ChunkedArray) -> list[Any]:

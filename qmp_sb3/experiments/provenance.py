@@ -49,13 +49,17 @@ def about_run(config: Mapping[str, Any], seconds: float | None) -> dict[str, Any
     :param config: content of the run's ``config.yaml``
     :param seconds: wall time of the training so far
     """
+    spec = RunSpec.from_dict(config["run"])
+    # An option of the task set may be another reward: both belong to the number.
+    options = [f"{name}={_scalar(value)}" for name, value in sorted(spec.task_set_options.items())]
     return {
         "schema": SCHEMA_VERSION,
         "run": config["run"],
-        "command": command(RunSpec.from_dict(config["run"])),
+        "command": command(spec),
         **{key: config[key] for key in ("git", "versions", "machine")},
         "seconds": seconds,
-        **{key: config[key] for key in ("reward", "settings")},
+        "reward": "; ".join([config["reward"], *options]),
+        "settings": config["settings"],
     }
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from qmp_envs.results import FILE_NAME, MEASURES, POLICIES, Results
 from qmp_envs.task_set import closest
+from qmp_sb3.experiments.evaluations_file import results_of_evaluations
+from qmp_sb3.experiments.run_directory import RunDirectory
 
 __all__ = [
     "Curves",
@@ -19,7 +21,8 @@ __all__ = [
     "common_end",
     "curves",
     "read_runs",
-    "result_files",
+    "read_place",
+    "result_places",
     "scores",
     "tell_apart",
 ]
@@ -41,31 +44,36 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     :raises FileNotFoundError: for a path without results
     :raises ValueError: if a file is damaged, or the same run is there twice
     """
-    found: dict[tuple[str, str, int], Path] = {}
-    runs: list[Results] = []
-    places: list[Path] = []
-    for path in map(Path, paths):
-        for file in result_files(path):
-            for run in Results.read(file).runs():
-                runs.append(run)
-                places.append(file)
-    runs = tell_apart(runs)
-    for run, file in zip(runs, places, strict=True):
-        if run.key in found:
+    found = [(run, place) for path in paths for place in result_places(Path(path)) for run in read_place(place).runs()]
+    runs = tell_apart([run for run, _ in found])
+    places: dict[tuple[str, str, int], Path] = {}
+    for run, (_, place) in zip(runs, found, strict=True):
+        if run.key in places:
             task_set, method, seed = run.key
-            raise ValueError(f"{method} on {task_set} with seed {seed} is in {found[run.key]} and again in {file}")
-        found[run.key] = file
+            raise ValueError(f"{method} on {task_set} with seed {seed} is in {places[run.key]} and again in {place}")
+        places[run.key] = place
     return runs
 
 
-def result_files(path: Path) -> list[Path]:
-    """The results files that a path stands for: itself, a run directory's, those of the run directories in a folder."""
-    if not path.is_dir() or (path / FILE_NAME).is_file():
+def result_places(path: Path) -> list[Path]:
+    """Files and run directories that a path stands for."""
+    if not path.is_dir() or (path / FILE_NAME).is_file() or RunDirectory(path).is_run:
         return [path]
-    files = sorted(path.glob(f"*/{FILE_NAME}"))
-    if not files:
+    places = [place for place in sorted(path.iterdir()) if _has_results(place)]
+    if not places:
         raise FileNotFoundError(f"{path}: no results there (no {FILE_NAME}, nor folders that have one)")
-    return files
+    return places
+
+
+def _has_results(path: Path) -> bool:
+    return (path / FILE_NAME).is_file() or RunDirectory(path).is_run and RunDirectory(path).evaluations.is_file()
+
+
+def read_place(place: Path) -> Results:
+    """Results of a file or a run directory, which may be from before there was :data:`FILE_NAME`."""
+    if place.is_dir() and not (place / FILE_NAME).is_file():
+        return results_of_evaluations(place)
+    return Results.read(place)
 
 
 def tell_apart(runs: Sequence[Results]) -> list[Results]:
@@ -99,8 +107,14 @@ def by_task_set(runs: Iterable[Results]) -> dict[str, list[Results]]:
 
 
 def common_end(runs: Iterable[Results]) -> int:
-    """The last step that every run was evaluated at or after."""
-    return min(int(run.column("step").max()) for run in runs)
+    """The last step that every run was evaluated at or after.
+
+    A run with a single evaluation, of an agent that nobody watched learning, does not count if there are others.
+    """
+    runs = list(runs)
+    watched = [run for run in runs if len(run.unique("step")) > 1]
+    ends = [int(run.column("step").max()) for run in watched or runs]
+    return min(ends) if watched else max(ends)
 
 
 def scores(
@@ -110,7 +124,8 @@ def scores(
 
     :param runs: single runs of one task set
     :param measure: ``return``, ``length``, ``success_any``, ``success_all`` or ``subgoals``
-    :param at: environment steps; the evaluation is the last one up to there. None is :func:`common_end`.
+    :param at: environment steps; the evaluation is the last one up to there. None is :func:`common_end`, and the
+        single evaluation of a run that has no other, whenever it was.
     :param last: a score is the mean over so many evaluations, up to that one
     :param policy: ``"own"`` or ``"mixture"``
     :return: method -> ``(runs, tasks)``, runs by seed, tasks as in the first run
@@ -119,15 +134,16 @@ def scores(
     if last < 1:
         raise ValueError(f"last is {last}; it must be at least 1")
     tasks = _checked(runs, measure, policy)
-    at = common_end(runs) if at is None else at
+    end = common_end(runs) if at is None else at
     reached: dict[str, list[np.ndarray]] = {}
     for run in _ordered(runs):
         steps, values = _curve(run, measure, tasks, policy)
-        if steps[-1] < at:
-            raise ValueError(f"{_name(run)} ends at step {steps[-1]:,}, before {at:,}")
-        there = values[:, steps <= at]
-        if there.shape[1] < last:
-            raise ValueError(f"{_name(run)} has {there.shape[1]} evaluations up to step {at:,}, fewer than {last}")
+        single = len(steps) == 1
+        if steps[-1] < end and not single:
+            raise ValueError(f"{_name(run)} ends at step {steps[-1]:,}, before {end:,}")
+        there = values if single and at is None else values[:, steps <= end]
+        if there.shape[1] < (1 if single else last):
+            raise ValueError(f"{_name(run)} has {there.shape[1]} evaluations up to step {end:,}, fewer than {last}")
         reached.setdefault(run.key[1], []).append(there[:, -last:].mean(axis=1))
     return {method: np.stack(rows) for method, rows in reached.items()}
 
@@ -136,7 +152,7 @@ def curves(runs: Sequence[Results], measure: str, until: int | None = None, poli
     """The learning curves of every run and task.
 
     The points are the steps at which any run was evaluated, from where every run has a first evaluation; a run's
-    value there is that of its last evaluation.
+    value there is that of its last evaluation. Runs with a single evaluation are left out if there are others.
 
     :param runs: single runs of one task set
     :param measure: as in :func:`scores`
@@ -147,6 +163,7 @@ def curves(runs: Sequence[Results], measure: str, until: int | None = None, poli
     tasks = _checked(runs, measure, policy)
     until = common_end(runs) if until is None else until
     measured = [(run.key[1], _name(run), *_curve(run, measure, tasks, policy)) for run in _ordered(runs)]
+    measured = [one for one in measured if len(one[2]) > 1] or measured
     for _, name, steps, _ in measured:
         if steps[-1] < until:
             raise ValueError(f"{name} ends at step {steps[-1]:,}, before {until:,}")
@@ -163,7 +180,7 @@ def curves(runs: Sequence[Results], measure: str, until: int | None = None, poli
 def _checked(runs: Sequence[Results], measure: str, policy: str) -> tuple[str, ...]:
     """The tasks of the runs; ValueError if these cannot be put together."""
     if measure not in MEASURES:
-        raise ValueError(f"unknown measure {measure!r}; did you mean {closest(measure, MEASURES)!r}?")
+        raise ValueError(f"unknown measure {measure!r}; did you mean {closest(measure, list(MEASURES))!r}?")
     if policy not in POLICIES:
         raise ValueError(f"policy is {policy!r}; it must be {' or '.join(map(repr, POLICIES))}")
     if not runs:

@@ -73,6 +73,7 @@ class Supervisor(BaseCallback):
         """
         self.evaluate.restore(about["evaluations"])
         self._shown = self.evaluate.last
+        self.recorder.restore(model, about["results"])
         restore_pending_log(model.logger, about["log"])
         self._seconds_before, self.saved_at = seconds, model.num_timesteps
 
@@ -82,7 +83,11 @@ class Supervisor(BaseCallback):
         if self.model.num_timesteps == self.saved_at:
             return
         self.lock.check()
-        about = {"evaluations": self.evaluate.snapshot(), "log": pending_log(self.logger)}
+        about = {
+            "evaluations": self.evaluate.snapshot(),
+            "results": self.recorder.snapshot(),
+            "log": pending_log(self.logger),
+        }
         checkpoint = self.directory.checkpoints.save(self.model, self.seconds, about, self._config)
         self.saved_at = checkpoint.steps
         self.logger.record("time/checkpoint_seconds", checkpoint.note["took"], exclude="stdout")

@@ -121,10 +121,12 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     def to(self, device: th.device) -> None:
         """Go to another device, with all transitions."""
-        if device != self._table.device:
-            self.device, used = device, self._table.first(self.size())
+        there = get_device(device)  # the CPU where there is no GPU
+        if there != self._table.device:
+            self.device, used = there, self._table.first(self.size())
             self._keep_in(self._make_table())
             self._table.fill(used)
+        self.device = device
 
     def __str__(self) -> str:
         """How large the buffers are and where."""
@@ -231,7 +233,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     def _note_ends(self, rows: np.ndarray, done: np.ndarray, infos: list[dict[str, Any]]) -> None:
         rows[:, DONE] = done
         if self.handle_timeout_termination:
-            rows[:, TIMEOUT] = [info.get("TimeLimit.truncated", False) for info in infos]
+            truncated = [info.get("TimeLimit.truncated", False) for info in infos]
+            rows[:, TIMEOUT] = np.reshape(truncated, self.n_envs)
         rows[:, CONTINUATION] -= rows[:, DONE] * (1.0 - rows[:, TIMEOUT])
 
     def _encode(self, observations: np.ndarray) -> np.ndarray:

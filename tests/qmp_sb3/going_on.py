@@ -8,17 +8,20 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
+from qmp_envs.results import Results
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.environment_state import EnvironmentState
 from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec
+from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.run import make_model
+from qmp_sb3.files.encoding import Encoder
 from qmp_sb3.training_state import training_state
 
 
 def assert_equal(one, other, path="value") -> None:
     """Equal to the bit, of whatever kind: NaN equals NaN, and types count."""
     if isinstance(one, dict):
-        assert list(one) == list(other), path
+        assert one.keys() == other.keys(), path
         for key in one:
             assert_equal(one[key], other[key], f"{path}/{key}")
     elif isinstance(one, list | tuple):
@@ -56,10 +59,18 @@ def state_of(model: MultiTaskSAC) -> dict:
         },
         "observations": model._last_obs,
         "counters": (model.num_timesteps, model._n_updates, model._episode_num),
-        "behavior": (repr(model.behavior), model.behavior.counts, model._logged_counts),
-        "statistics": model.statistics.means(),
+        "parts": encoded(
+            [model.behavior, model._logged_counts, model.hooks, model.sharing, model.draw, model.regularizer]
+        ),
+        "statistics": encoded(model.statistics),
         "episodes": [(info["r"], info["l"]) for info in model.ep_info_buffer or []],
     }
+
+
+def encoded(value: object) -> tuple:
+    """All that an object consists of: its JSON and its arrays."""
+    arrays: dict[str, np.ndarray] = {}
+    return Encoder(arrays).encode(value), arrays
 
 
 class SaveAt(BaseCallback):
@@ -88,6 +99,11 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert_equal(*results, "result.json")
     with np.load(one / "evaluations.npz") as left, np.load(other / "evaluations.npz") as right:
         assert_equal(dict(left), dict(right), "evaluations.npz")
+    left, right = (Results.read(path).table.drop_columns("seconds") for path in (one, other))
+    assert left.equals(right), "results.parquet"
+    if RunDirectory(one).mixture.is_file():
+        left, right = (Mixture.read(path) for path in (one, other))
+        assert_equal((left.steps, left.acted), (right.steps, right.acted), "mixture.parquet")
     for name in ("final_model.zip", "best_model.zip"):
         left, right = (MultiTaskSAC.load(path / name, device="cpu") for path in (one, other))
         assert_equal(left.get_parameters(), right.get_parameters(), name)

@@ -19,8 +19,8 @@ from qmp_sb3.cli import main
 from qmp_sb3.cli.bench import plan
 from qmp_sb3.cli.main import parse
 from qmp_sb3.experiments import RunDirectory, RunSpec, pace
-from qmp_sb3.experiments.comparison import borrowed, compare, reached
 from qmp_sb3.experiments.definitions import available, read
+from qmp_sb3.experiments.published import borrowed, compare, reached
 from qmp_sb3.experiments.run import describe
 from qmp_sb3.experiments.scales import SCALES
 

@@ -225,6 +225,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a whole checkpoint missing": (lambda path: shutil.rmtree(newest(path)), ""),
     "half-written files": (leave_half_written, ""),
     "evaluations cut": (lambda path: cut(path / "evaluations.npz"), ""),
+    "results cut": (lambda path: cut(path / "results.parquet"), ""),
     "config cut": (lambda path: cut(path / "config.yaml", 0.3), "config.yaml was damaged: written again from"),
     "config garbage": (lambda path: (path / "config.yaml").write_bytes(b"\xff\xfe: ["), "was damaged: written again"),
     "a lost node's lock": (lose_the_lock_s_node, "was left by process 3 on node-7, which is gone: taking it over"),

@@ -1,13 +1,16 @@
 """A model that was saved in the middle of training, and restored, ends as if nothing had happened: to the bit."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from qmp_sb3 import QMP, make_multitask_vec_env
 from qmp_sb3.experiments import Checkpoints
+from tests.qmp_envs import parallel_sets
 from tests.qmp_sb3.going_on import SaveAt, assert_equal, state_of
 from tests.qmp_sb3.small_models import Drift, drifts
 from tests.qmp_sb3.test_presets import METHODS, REACHER, small
@@ -79,6 +82,17 @@ def test_environments_of_others_where_they_can_be_pickled(tmp_path):
     np.testing.assert_array_equal([env.unwrapped.state for env in one], [env.unwrapped.state for env in other])
 
 
+def test_task_sets_whose_physics_tells_nothing_are_pickled(tmp_path):
+    """A user's own, here in this process and in others."""
+    for workers in (1, 2):
+        make = partial(tiny_walkers, workers)
+        assert_goes_on(make, tmp_path / str(workers), trust=True)
+
+
+def tiny_walkers(workers):
+    return tiny(make_multitask_vec_env(parallel_sets.make(parallel_sets.Walkers, workers)))
+
+
 def test_tasks_that_change_at_every_reset(tmp_path):
     def make():
         makers = [lambda: gym.make("QMP/MultistageReacher-v0", max_episode_steps=9) for _ in range(3)]
@@ -88,11 +102,17 @@ def test_tasks_that_change_at_every_reset(tmp_path):
     np.testing.assert_array_equal(whole._slots.now(), restored._slots.now())
 
 
-def test_noise_of_the_global_generator(tmp_path):
-    checkpoints, noise = Checkpoints(tmp_path), NormalActionNoise(np.zeros(2), np.full(2, 0.3))
-    whole = tiny(drifts(), action_noise=noise)
+@pytest.mark.parametrize("kind", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
+def test_action_noise(kind, tmp_path):
+    """Of NumPy's global generator; the second one remembers where it is."""
+    checkpoints = Checkpoints(tmp_path)
+
+    def make():
+        return tiny(drifts(length=30), action_noise=kind(np.zeros(2), np.full(2, 0.3)))
+
+    whole = make()
     whole.learn(150, SaveAt(checkpoints, 75))
-    restored, _ = checkpoints.restore(tiny(drifts(), action_noise=noise), checkpoints.newest(), trust=True)
+    restored, _ = checkpoints.restore(make(), checkpoints.newest(), trust=True)
     restored.learn(150 - restored.num_timesteps, reset_num_timesteps=False)
     assert_equal(state_of(whole), state_of(restored))
 

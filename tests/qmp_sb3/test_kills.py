@@ -15,6 +15,7 @@ import pytest
 
 from qmp_sb3.cli import main
 from qmp_sb3.experiments import RunDirectory
+from qmp_sb3.experiments.run_lock import _holder
 from tests.qmp_sb3.going_on import assert_same_end
 
 SMALL = ["learning_starts=40", "batch_size=8", "policy_kwargs.net_arch=[8]", "train_freq=2", "gradient_steps=1"]
@@ -56,9 +57,13 @@ def train(path: Path, arguments: list[str]) -> None:
 
 
 def lasts(path: Path, arguments: list[str], seconds: float | None = None) -> bool:
-    """Train in a copy of this process, and kill that after ``seconds``; whether it has ended by itself."""
+    """Train in a copy of this process, and kill that ``seconds`` after it has locked the run; whether it has ended by
+    itself.
+    """
     process = multiprocessing.get_context("fork").Process(target=train, args=(path, arguments))
     process.start()
+    while seconds is not None and process.is_alive() and _holder(path / "lock.json").get("pid") != process.pid:
+        time.sleep(0.002)
     process.join(seconds)
     ended = process.exitcode is not None
     process.kill()
@@ -76,19 +81,26 @@ def what_stands_there(path: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kills"), [("Point2D", 15), ("Reacher", 15), ("MT10 in processes", 4)])
-def test_kills_at_random_moments(name, kills, tmp_path):
-    """Of loading, training, evaluating and writing; a run that comes to its end meanwhile is followed by another."""
+@pytest.mark.parametrize(
+    ("name", "kills", "window"),
+    [("Point2D", 15, (0.0, 0.25)), ("Reacher", 15, (0.0, 0.25)), ("MT10 in processes", 4, (0.5, 1.0))],
+)
+def test_kills_at_random_moments(name, kills, window, tmp_path):
+    """Of loading, training, evaluating and writing; a run that comes to its end meanwhile is followed by another.
+
+    :param window: how long each process lives, as a share of the whole run's time; simulators take half of MT10's
+    """
     if name.startswith("MT10"):
         pytest.importorskip("metaworld")
-    began = time.monotonic()
+    assert main(words(tmp_path / "first", [*RUNS[name], "--steps=100"])) == 0  # imports all that the copies need
     assert lasts(tmp_path / "whole", RUNS[name])
-    duration = time.monotonic() - began
+    result = RunDirectory(tmp_path / "whole").result()
+    assert result is not None
     rng, killed, run = np.random.default_rng(0), 0, 0
     while killed < kills:
         path, ended = tmp_path / f"run-{run}", False
         while not ended:
-            ended = lasts(path, RUNS[name], rng.uniform(0.0, 0.4) * duration if killed < kills else None)
+            ended = lasts(path, RUNS[name], rng.uniform(*window) * result["seconds"] if killed < kills else None)
             killed += not ended
             print(f"{name}, kill {killed}, run {run}: {'ended' if ended else what_stands_there(path)}", flush=True)
         assert_same_end(tmp_path / "whole", path)

@@ -1,10 +1,8 @@
 """One process at a time writes a run directory."""
 
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -32,20 +30,22 @@ def test_a_second_one_is_refused_by_name_until_the_first_lets_go(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def hold(path, told):
+    RunLock(path)
+    told.set()
+    time.sleep(600)
+
+
 def test_a_killed_process_holds_nothing(tmp_path, caplog):
-    code = f"""
-import sys, time, pathlib
-from qmp_sb3.experiments.run_lock import RunLock
-lock = RunLock(pathlib.Path({str(tmp_path / "lock.json")!r}))
-print("held", flush=True)
-time.sleep(60)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    context = multiprocessing.get_context("fork")
+    told = context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "lock.json", told))
+    process.start()
+    assert told.wait(60)
     with pytest.raises(RunInUse, match=f"process {process.pid} on "):
         RunLock(tmp_path / "lock.json")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     with RunLock(tmp_path / "lock.json"):
         assert f"was left by process {process.pid} on " in caplog.text
 

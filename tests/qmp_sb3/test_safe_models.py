@@ -32,7 +32,9 @@ _watching = False
 
 
 def _audit(event: str, arguments: tuple) -> None:
-    if _watching and event in _CODE:
+    # Python imports its own modules when it needs them; their code has the name of a file.
+    imported = event == "exec" and not getattr(arguments[0], "co_filename", "<").startswith("<")
+    if _watching and event in _CODE and not imported:
         _ran.append(f"{event} {arguments!r:.200}")
 
 

@@ -19,7 +19,8 @@ from qmp_sb3.experiments.results import (
     by_task_set,
     common_end,
     curves,
-    result_files,
+    read_place,
+    result_places,
     scores,
     tell_apart,
 )
@@ -187,8 +188,8 @@ def read(paths: Iterable[Path]) -> list[TaskSetRuns]:
     :raises ValueError: for a damaged file, or if the same run is there twice
     """
     found: list[tuple[Results, Path]] = []
-    for file in dict.fromkeys(file.resolve() for path in paths for file in result_files(Path(path))):
-        found += [(run, file) for run in Results.read(file).runs()]
+    for file in dict.fromkeys(place.resolve() for path in paths for place in result_places(Path(path))):
+        found += [(run, file) for run in read_place(file).runs()]
     if not found:
         raise ValueError("the files hold no results: no row in any of them")
     named = tell_apart([results for results, _ in found])
