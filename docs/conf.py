@@ -38,6 +38,7 @@ methods/index
 cli
 engines
 logging
+report
 results
 results-schema
 versions

@@ -4,7 +4,7 @@
 import qmp_envs.opengl  # noqa: F401
 from qmp_envs.env import TaskSetEnv
 from qmp_envs.evaluation import Evaluation, evaluate, run_episodes
-from qmp_envs.registry import ids, make_task_set, register, task_names
+from qmp_envs.registry import ids, is_task_set, make_task_set, register, register_task_set, task_names
 from qmp_envs.task_set import Outcome, TaskSet
 from qmp_envs.vector import BatchedTaskSetEnv
 from qmp_envs.wrappers import TaskOneHot
@@ -18,8 +18,10 @@ __all__ = [
     "TaskSetEnv",
     "evaluate",
     "ids",
+    "is_task_set",
     "make_task_set",
     "register",
+    "register_task_set",
     "run_episodes",
     "task_names",
 ]

@@ -121,16 +121,60 @@ OTHER_WORDS = {"horizon": "max_episode_steps", "episode_length": "max_episode_st
 """What other packages call some of them."""
 
 
+DRIVER = "qmp_envs.env:TaskSetEnv"
+BATCHED_DRIVER = "qmp_envs.vector:BatchedTaskSetEnv"
+
+
 def ids() -> tuple[str, ...]:
     """Every id of this suite that ``gym.make`` and ``gym.make_vec`` accept."""
     return tuple(ENTRIES)
 
 
 def entry(id: str) -> Entry:
-    """The table's line for an id."""
-    if id not in ENTRIES:
-        raise ValueError(f"Unknown id {id!r}; did you mean {closest(id, ids())!r}? Ids: {', '.join(ids())}.")
-    return ENTRIES[id]
+    """The table's line for an id; for one that :func:`register_task_set` made, what Gymnasium knows of it.
+
+    :param id: may name the module to import first, as for ``gym.make``: ``"my_tasks:Mine/Pair-v0"``
+    """
+    module, _, plain = id.rpartition(":")
+    if module:
+        import_module(module)
+    if plain in ENTRIES:
+        return ENTRIES[plain]
+    spec = gym.registry.get(plain)
+    if spec is None or spec.entry_point != DRIVER:
+        what = "Unknown id" if spec is None else "No task set:"
+        raise ValueError(f"{what} {id!r}; did you mean {closest(plain, ids())!r}? Ids: {', '.join(ids())}.")
+    kwargs = dict(spec.kwargs)
+    task_set = kwargs.pop("task_set")
+    return Entry(plain, task_set, spec.max_episode_steps or 0, f"from {task_set}", f"that of {task_set}", kwargs)
+
+
+def is_task_set(id: str) -> bool:
+    """Whether a task set is behind an id, one of this suite or of :func:`register_task_set`."""
+    try:
+        entry(id)
+    except (ValueError, ImportError):
+        return False
+    return True
+
+
+def register_task_set(id: str, task_set: str, horizon: int, **kwargs: Any) -> None:
+    """Give a task set of your own an id, for ``gym.make``, ``gym.make_vec``, ``qmp_envs.evaluate`` and ``qmp``.
+
+    :param id: ``"Namespace/Name-v0"``
+    :param task_set: ``"module:class"`` of a :class:`~qmp_envs.task_set.TaskSet`; a text, so that the environment can be
+        pickled and made anew from its spec
+    :param horizon: time limit in steps
+    :param kwargs: arguments of the class that belong to the id
+    :raises ValueError: if the id is taken, or ``task_set`` is not of that form
+    """
+    if not (isinstance(task_set, str) and all(task_set.partition(":"))):
+        raise ValueError(f"task_set is {task_set!r}; it must be 'module:class', as 'my_tasks:Pair'")
+    if id in gym.registry:
+        raise ValueError(f"the id {id!r} is taken; choose another one or raise its version")
+    if horizon < 1:
+        raise ValueError(f"horizon is {horizon}; it must be at least 1 step")
+    _register(id, horizon, {"task_set": task_set, **kwargs})
 
 
 def make_task_set(id: str, **kwargs: Any) -> TaskSet:
@@ -139,7 +183,10 @@ def make_task_set(id: str, **kwargs: Any) -> TaskSet:
     :param kwargs: as for ``gym.make`` and ``gym.make_vec``; what concerns the environment alone has no effect here
     """
     options = {name: value for name, value in kwargs.items() if name not in DRIVER_OPTIONS}
-    return build(entry(id).id, **options)
+    about = entry(id)
+    if about.id in ENTRIES:
+        return build(about.id, **options)
+    return build(about.task_set, **{**about.kwargs, **options})
 
 
 def task_names(id: str, **kwargs: Any) -> tuple[str, ...]:
@@ -178,10 +225,8 @@ def register() -> None:
     """Make every id known to Gymnasium."""
     for one in ENTRIES.values():
         if one.id not in gym.registry:
-            gym.register(
-                id=one.id,
-                entry_point="qmp_envs.env:TaskSetEnv",
-                vector_entry_point="qmp_envs.vector:BatchedTaskSetEnv",
-                max_episode_steps=one.horizon,
-                kwargs={"task_set": one.id},
-            )
+            _register(one.id, one.horizon, {"task_set": one.id})
+
+
+def _register(id: str, horizon: int, kwargs: dict[str, Any]) -> None:
+    gym.register(id=id, entry_point=DRIVER, vector_entry_point=BATCHED_DRIVER, max_episode_steps=horizon, kwargs=kwargs)

@@ -62,6 +62,9 @@ class MixturePolicy(OwnPolicy):
     :param seed: of the behavior's own draws
     """
 
+    chosen: np.ndarray
+    """The candidate that acted in each slot in the step just made, ``(slots,)``."""
+
     def __init__(self, model: MultiTaskSAC, seed: int | None = 0) -> None:
         super().__init__(model)
         self.behavior = deepcopy(model.behavior)
@@ -89,7 +92,8 @@ class MixturePolicy(OwnPolicy):
             self._generator,
             self.model.num_timesteps,
         )
-        scaled = proposals.act(self.behavior(proposals), deterministic=True).cpu().numpy()
+        self.chosen = self.behavior(proposals)
+        scaled = proposals.act(self.chosen, deterministic=True).cpu().numpy()
         return policy.unscale_action(scaled.reshape(len(scaled), *policy.action_space.shape))
 
 

@@ -94,11 +94,15 @@ def sets_with_values() -> dict[str, tuple[str, ...]]:
 def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any, str]]:
     """Every hyper-parameter with its value and where the value comes from.
 
+    For a task set from elsewhere that is what the method itself sets; the rest is left to the constructor's defaults.
+
     :raises ValueError: if the method, the id or the preset is unknown
     """
     method(name)
     one_of("preset", preset, PRESETS)
     known = [key for key in _document("no-sharing") if key.startswith("QMP/")]
+    if not env_id.startswith("QMP/") and qmp_envs.is_task_set(env_id):
+        return {key: (value, source) for key, (value, source) in _sourced(name, env_id, preset).items()}
     if env_id not in known:
         raise ValueError(f"there are no hyper-parameters for {env_id!r}; {closest(env_id, known)}")
     available = [key for key in _document("no-sharing")[env_id] if key in PRESETS]

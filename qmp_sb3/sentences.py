@@ -7,8 +7,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 
 def part(name: str, value: Any, words: Mapping[str, Callable[..., Any]]) -> Any:
@@ -60,7 +59,7 @@ def _call(
     name: str, arguments: list[Any], keywords: dict[str, Any], words: Mapping[str, Callable[..., Any]], part: str
 ) -> Any:
     word = _word(name, words, part)
-    signature = inspect.signature(word, eval_str=True)
+    signature = inspect.signature(word)
     try:
         bound = signature.bind(*arguments, **keywords)
     except TypeError as error:
@@ -82,6 +81,7 @@ _NAMES = {
     type(None): "None",
 }
 """What a sentence can write down, and how messages name it."""
+_TYPES: dict[str, Any] = {"None" if kind is type(None) else kind.__name__: kind for kind in _NAMES}
 
 
 def _is_a(kind: type, value: Any) -> bool:
@@ -94,9 +94,16 @@ def _is_a(kind: type, value: Any) -> bool:
 
 def _plain_types(annotation: Any) -> list[Any]:
     """The types of a union that a sentence can write down; none if it has others, which check themselves."""
-    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    plain = [get_origin(kind) or kind for kind in kinds]
-    return plain if all(kind in _NAMES for kind in plain) else []
+    # Read as text: nothing is evaluated, as sentences stand in files, too.
+    node = ast.parse(
+        annotation if isinstance(annotation, str) else inspect.formatannotation(annotation), mode="eval"
+    ).body
+    kinds: list[ast.expr] = []
+    while isinstance(node, ast.BinOp):
+        kinds.insert(0, node.right)
+        node = node.left
+    names = [ast.unparse(one.value if isinstance(one, ast.Subscript) else one) for one in (node, *kinds)]
+    return [_TYPES[name] for name in names] if _TYPES.keys() >= set(names) else []
 
 
 def _word(name: str, words: Mapping[str, Callable[..., Any]], part: str) -> Callable[..., Any]:

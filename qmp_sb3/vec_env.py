@@ -207,7 +207,7 @@ def make_multitask_vec_env(
     elif isinstance(env, str):
         if _is_task_set(env):
             fixed = env_kwargs.get("task") is not None
-            tasks = 1 if fixed else len(qmp_envs.task_names(_plain_id(env), **env_kwargs))
+            tasks = 1 if fixed else len(qmp_envs.task_names(env, **env_kwargs))
             vec_env = MultiTaskVecEnv(gym.make_vec(env, num_envs=tasks * envs_per_task, **env_kwargs))
         else:
             vec_env = _from_list([env], envs_per_task, env_kwargs)
@@ -218,13 +218,8 @@ def make_multitask_vec_env(
     return vec_env
 
 
-def _plain_id(id: str) -> str:
-    """Without the module that Gymnasium is to import first, as in ``"qmp_envs:QMP/Maze-v0"``."""
-    return id.rpartition(":")[2]
-
-
 def _is_task_set(env: Any) -> bool:
-    return isinstance(env, str) and _plain_id(env) in qmp_envs.ids()
+    return isinstance(env, str) and qmp_envs.is_task_set(env)
 
 
 def _from_list(tasks: list[str | gym.Env], envs_per_task: int, env_kwargs: dict[str, Any]) -> MultiTaskVecEnv:

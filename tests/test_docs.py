@@ -2,7 +2,8 @@
 
 A block of ``python`` is run; the blocks of a page share their names, top to bottom. In a block of ``console`` each line
 that starts with ``$`` is run by bash in an empty folder, with ``qmp`` on the path. Blocks of ``text`` and ``yaml`` are
-shown only. A block without a language is an error, so nothing escapes by accident.
+shown only. A block of python whose first line is ``# name.py`` is that file, in the folder where the page's other
+blocks run. A block without a language is an error, so nothing escapes by accident.
 
 What would take too long is made smaller by a comment before the block, visible in the page's source:
 
@@ -32,6 +33,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 BLOCK = re.compile(
     r"(?P<comments>(?:<!-- test: .*? -->\n)*)^(?P<indent> *)```(?P<language>\S*)\n(?P<code>.*?)^ *```$", re.M | re.S
 )
+FILE = re.compile(r"# (\w+\.py)\n")
 SHOWN = ("text", "yaml", "bibtex", "make")
 
 
@@ -75,6 +77,13 @@ def snippets(path: Path) -> Iterator[Snippet]:
         yield snippet
 
 
+def write_files(page: Path, folder: Path) -> None:
+    """The files that a page shows."""
+    for snippet in ALL:
+        if snippet.page == page and snippet.language == "python" and (name := FILE.match(snippet.code)):
+            (folder / name[1]).write_text(snippet.code, encoding="utf-8")
+
+
 ALL = [snippet for path in PAGES for snippet in snippets(path)]
 PYTHON_PAGES = sorted({snippet.page for snippet in ALL if snippet.language == "python"})
 
@@ -82,9 +91,11 @@ PYTHON_PAGES = sorted({snippet.page for snippet in ALL if snippet.language == "p
 @pytest.mark.parametrize("path", PYTHON_PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_python(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_files(path, tmp_path)
     names: dict[str, object] = {"__name__": "snippet"}
     for snippet in ALL:
-        if snippet.page == path and snippet.language == "python" and not snippet.skipped:
+        if snippet.page == path and snippet.language == "python" and not (snippet.skipped or FILE.match(snippet.code)):
             # Padded, so that an error names the line of the page.
             exec(compile("\n" * snippet.line + snippet.code, str(path), "exec"), names)
 
@@ -106,6 +117,7 @@ def test_console(snippet: Snippet, tmp_path: Path) -> None:
     tools, work = tmp_path / "bin", tmp_path / "work"
     tools.mkdir()
     work.mkdir()
+    write_files(snippet.page, work)
     (tools / "qmp").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m qmp_sb3.cli "$@"\n')
     (tools / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     for tool in tools.iterdir():

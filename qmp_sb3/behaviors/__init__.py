@@ -8,7 +8,7 @@ from qmp_sb3.behaviors.proposals import Proposals
 from qmp_sb3.behaviors.rules import Argmax, Softmax, Table
 from qmp_sb3.behaviors.scores import QScore
 from qmp_sb3.behaviors.sentence import parse_behavior
-from qmp_sb3.behaviors.wrappers import Also, Hold, Own, Warmup
+from qmp_sb3.behaviors.wrappers import Also, Hold, Own, Warmup, Wrapper
 
 __all__ = [
     "Also",
@@ -25,5 +25,6 @@ __all__ = [
     "Softmax",
     "Table",
     "Warmup",
+    "Wrapper",
     "parse_behavior",
 ]

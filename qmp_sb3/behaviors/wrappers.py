@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from qmp_sb3.multitask_sac import MultiTaskSAC
 
 
-class _Wrapper(Behavior):
+class Wrapper(Behavior):
+    """A behavior around a behavior, which it leaves as it is.
+
+    :param inner: the behavior inside
+    """
+
     #: whether what the behavior inside decided may be replaced while its decision lasts
     interrupts: ClassVar[bool] = False
 
@@ -56,7 +61,7 @@ class _Wrapper(Behavior):
         self.inner.ended(dones)
 
 
-class Hold(_Wrapper):
+class Hold(Wrapper):
     """Decides every H steps and when an episode begins; between, the chosen policy goes on acting (H-step QMP,
     appendix E.6). Each state still gets a fresh action of it. The rule inside is asked for all slots whenever one of
     them is due, and only the due ones follow.
@@ -94,7 +99,7 @@ class Hold(_Wrapper):
         return self._held
 
 
-class Own(_Wrapper):
+class Own(Wrapper):
     """The task's own policy with probability p, else what the rule inside chooses (QMP on MT10, appendix H.5).
 
     :param probability: p, per decision
@@ -117,7 +122,7 @@ class Own(_Wrapper):
         return np.where(keep, proposals.tasks, self.inner.choose(proposals))
 
 
-class Warmup(_Wrapper):
+class Warmup(Wrapper):
     """The task's own policy for the first steps of training, then the rule inside (QMP, appendix H.5).
 
     :param steps: environment steps, all tasks together
@@ -137,7 +142,7 @@ class Warmup(_Wrapper):
         return proposals.tasks if proposals.num_timesteps < self.steps else self.inner.choose(proposals)
 
 
-class Also(_Wrapper):
+class Also(Wrapper):
     """More candidates than the tasks' own policies: fixed ones, after them in order (QMP, section 5.2).
 
     :param inner: the behavior that decides

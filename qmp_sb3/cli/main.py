@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from qmp_sb3.cli import bench, eval_, list_, results, train, watch
+from qmp_sb3.cli import bench, eval_, list_, plot, report, results, train, tune, watch
 from qmp_sb3.cli.words import STOPPED, UsageError, closest, override
 
 
@@ -24,10 +25,13 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "list": list_,
     "train": train,
+    "tune": tune,
     "eval": eval_,
     "watch": watch,
     "bench": bench,
     "results": results,
+    "report": report,
+    "plot": plot,
 }
 
 
@@ -44,6 +48,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for a usage error, 130 for a stopped run."""
+    # A module of the user's, as in --env my_tasks:Mine/Rail-v0, may lie where the command is called.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         return COMMANDS[options.command].run(options)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from qmp_sb3.cli.words import STOPPED, UsageError, closest, count, say, stop_on_signals, usage_errors, whole
+from qmp_sb3.cli.words import STOPPED, UsageError, count, known_names, say, stop_on_signals, usage_errors, whole
 
 EVALUATIONS = 12
 """Evaluations in a run, unless --eval-every says otherwise."""
@@ -39,6 +39,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--eval-episodes", type=count, metavar="N", help="of each task and evaluation (default 10)")
     command.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints (default 1e5)")
     command.add_argument("--resume", metavar="RUN_DIR", help="go on with a stopped run")
+    command.add_argument(
+        "--track", action="append", metavar="NAME", help="follow the run with wandb or mlflow (may be given twice)"
+    )
+    command.add_argument("--project", metavar="NAME", help="project of the tracker (default qmp)")
+    command.add_argument("--track-files", action="store_true", help="upload the finished run's models and results")
     command.set_defaults(overrides={})  # it takes key=value
 
 
@@ -49,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments.summary import summary_table
 
     with usage_errors("train"):
+        tracking = _tracking(options)
         spec, path = _resumed(options) if options.resume is not None else _new(options)
         prepared = prepare(spec, path)
     console = Console()
@@ -56,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         say(console, f"Using {prepared.model.replay_buffer}")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
-        status = train(prepared, display, should_stop)
+        status = train(prepared, display, should_stop, tracking)
     steps = f"{status.steps:,}"
     if not status.finished:
         say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {path}")
@@ -67,24 +73,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _tracking(options: argparse.Namespace) -> list[Any]:
+    """The trackers that follow the run, checked before anything begins."""
+    from qmp_sb3.experiments.tracking import Tracking
+
+    if not options.track:
+        for name, given in (("--project", options.project), ("--track-files", options.track_files)):
+            if given:
+                raise UsageError(f"train: {name} needs --track wandb or --track mlflow")
+    return [Tracking(name, options.project or "qmp", options.track_files) for name in options.track or ()]
+
+
 def _new(options: argparse.Namespace) -> tuple[Any, Path]:
     """Spec and folder of a new run."""
-    import qmp_envs
     from qmp_sb3 import presets
     from qmp_sb3.experiments.run import default_path
     from qmp_sb3.experiments.run_directory import RunDirectory
     from qmp_sb3.experiments.run_spec import RunSpec
 
-    for name, known in (("env", qmp_envs.ids()), ("method", tuple(presets.methods()))):
-        value = getattr(options, name)
-        if value is None:
-            raise UsageError(f"train: --{name} is missing; one of {', '.join(known)}")
-        if name == "env" and value not in known:
-            raise UsageError(f"train: unknown {name} {value!r}; {closest(value, known)}")
-    try:
-        presets.method(options.method)
-    except ValueError as error:
-        raise UsageError(f"train: {error}") from error
+    known_names("train", options.env, options.method)
     steps = options.steps or presets.default_steps(options.env)
     choices = {
         "seed": options.seed,

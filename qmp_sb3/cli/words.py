@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,35 @@ def whole(text: str) -> int:
     if number < 0 or number != int(number):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(number)
+
+
+def known_names(command: str, env: str | None, method: str | None) -> None:
+    """Refuse a task set or a method that does not exist, or is not given."""
+    import qmp_envs
+    from qmp_sb3 import presets
+
+    for name, value, known in (("env", env, qmp_envs.ids()), ("method", method, tuple(presets.methods()))):
+        if value is None:
+            raise UsageError(f"{command}: --{name} is missing; one of {', '.join(known)}")
+        if name == "env" and value not in known and not _from_elsewhere(command, value):
+            raise UsageError(f"{command}: unknown {name} {value!r}; {closest(value, known)}")
+    try:
+        presets.method(str(method))
+    except ValueError as error:
+        raise UsageError(f"{command}: {error}") from error
+
+
+def _from_elsewhere(command: str, env: str) -> bool:
+    """Whether ``module:id`` names a task set of somebody else's."""
+    from qmp_envs.registry import is_task_set
+
+    module = env.rpartition(":")[0]
+    try:
+        if module:
+            importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"{command}: cannot import {module!r} of --env {env}: {error}") from error
+    return is_task_set(env)
 
 
 @contextmanager

@@ -14,7 +14,18 @@ from qmp_envs.task_set import closest
 from qmp_sb3.experiments.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.run_directory import RunDirectory
 
-__all__ = ["Curves", "Results", "by_task_set", "common_end", "curves", "read_runs", "scores", "tell_apart"]
+__all__ = [
+    "Curves",
+    "Results",
+    "by_task_set",
+    "common_end",
+    "curves",
+    "read_runs",
+    "read_place",
+    "result_places",
+    "scores",
+    "tell_apart",
+]
 
 
 class Curves(NamedTuple):
@@ -33,7 +44,7 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     :raises FileNotFoundError: for a path without results
     :raises ValueError: if a file is damaged, or the same run is there twice
     """
-    found = [(run, place) for path in paths for place in _places(Path(path)) for run in _read(place).runs()]
+    found = [(run, place) for path in paths for place in result_places(Path(path)) for run in read_place(place).runs()]
     runs = tell_apart([run for run, _ in found])
     places: dict[tuple[str, str, int], Path] = {}
     for run, (_, place) in zip(runs, found, strict=True):
@@ -44,7 +55,7 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     return runs
 
 
-def _places(path: Path) -> list[Path]:
+def result_places(path: Path) -> list[Path]:
     """Files and run directories that a path stands for."""
     if not path.is_dir() or (path / FILE_NAME).is_file() or RunDirectory(path).is_run:
         return [path]
@@ -58,7 +69,7 @@ def _has_results(path: Path) -> bool:
     return (path / FILE_NAME).is_file() or RunDirectory(path).is_run and RunDirectory(path).evaluations.is_file()
 
 
-def _read(place: Path) -> Results:
+def read_place(place: Path) -> Results:
     """Results of a file or a run directory, which may be from before there was :data:`FILE_NAME`."""
     if place.is_dir() and not (place / FILE_NAME).is_file():
         return results_of_evaluations(place)

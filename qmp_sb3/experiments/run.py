@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import KVWriter, Logger
 
 import qmp_envs
 from qmp_envs.registry import entry
@@ -25,6 +25,7 @@ from qmp_sb3.experiments.run_lock import RunLock
 from qmp_sb3.experiments.run_spec import RunSpec
 from qmp_sb3.experiments.summary import Summary, summarize
 from qmp_sb3.experiments.supervisor import NewestValues, Supervisor
+from qmp_sb3.experiments.tracking import Tracking, tracked
 
 _LOG = logging.getLogger(__name__)
 EVALUATION_SEED_OFFSET = 1_000_003
@@ -47,6 +48,7 @@ def run(
     path: str | os.PathLike[str] | None = None,
     display: Display | None = None,
     should_stop: Callable[[], bool] = bool,
+    tracking: Sequence[Tracking] = (),
 ) -> RunStatus:
     """Bring a run to its end.
 
@@ -57,10 +59,11 @@ def run(
     :param path: the run directory; None for :func:`default_path`
     :param display: is told about progress
     :param should_stop: asked before every rollout; True saves a checkpoint and returns
+    :param tracking: trackers that follow the run, besides those that its folder remembers
     :raises ValueError: before anything is written, if the spec or the folder is not usable
     :raises RunInUse: if another process is at this run
     """
-    return train(prepare(spec, path), display, should_stop)
+    return train(prepare(spec, path), display, should_stop, tracking)
 
 
 def default_path(spec: RunSpec) -> Path:
@@ -181,22 +184,37 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def train(prepared: Prepared, display: Display | None = None, should_stop: Callable[[], bool] = bool) -> RunStatus:
-    """Train a prepared run to its end, or until it is to stop."""
-    if prepared.model is None or prepared.lock is None:
-        return status_of(prepared.directory)
+def train(
+    prepared: Prepared,
+    display: Display | None = None,
+    should_stop: Callable[[], bool] = bool,
+    tracking: Sequence[Tracking] = (),
+) -> RunStatus:
+    """Train a prepared run to its end, or until it is to stop; the arguments are those of :func:`run`."""
+    directory, model = prepared.directory, prepared.model
+    if model is None or prepared.lock is None:
+        return status_of(directory)
     with prepared.lock:
-        return _train(prepared, prepared.model, prepared.lock, display or Display(), should_stop)
+        new = not directory.is_run
+        if new:
+            directory.write_config(describe(prepared.spec))
+        events = EventFiles(str(directory.path), None if new else model.num_timesteps)
+        title = directory.path.resolve().name
+        with tracked(tracking, directory, title, directory.config()) as trackers:
+            return _train(prepared, model, prepared.lock, display or Display(), should_stop, [events, *trackers])
 
 
 def _train(
-    prepared: Prepared, model: MultiTaskSAC, lock: RunLock, display: Display, should_stop: Callable[[], bool]
+    prepared: Prepared,
+    model: MultiTaskSAC,
+    lock: RunLock,
+    display: Display,
+    should_stop: Callable[[], bool],
+    writers: Sequence[KVWriter],
 ) -> RunStatus:
     spec, directory, done = prepared.spec, prepared.directory, model.num_timesteps
-    folder, newest, new = str(directory.path), NewestValues(), not directory.is_run
-    if new:
-        directory.write_config(describe(spec))
-    model.set_logger(Logger(folder, [EventFiles(folder, None if new else done), newest]))
+    newest = NewestValues()
+    model.set_logger(Logger(str(directory.path), [*writers, newest]))
     evaluate = make_evaluation(spec, directory)
     supervise = Supervisor(spec, directory, lock, evaluate, display, newest, should_stop)
     callbacks = CallbackList([evaluate, supervise])

@@ -10,6 +10,7 @@
     checkpoints/            what a run goes on from, see checkpoints.py
     best_model.zip          the model of the best evaluation
     final_model.zip         the model at the end
+    tracking.json           the trackers that follow the run, with the names they gave it
     result.json             written last: a run that has it is finished
     lock.json               who writes here; only while somebody does
 
@@ -49,8 +50,8 @@ class RunDirectory(Attended):
         self.final_model = self.path / "final_model.zip"
         self.best_model = self.path / "best_model.zip"
         self.checkpoints = Checkpoints(self.path / "checkpoints")
-        self._config, self._result, self._lock = (
-            self.path / name for name in ("config.yaml", "result.json", "lock.json")
+        self._config, self._result, self._lock, self._tracking = (
+            self.path / name for name in ("config.yaml", "result.json", "lock.json", "tracking.json")
         )
 
     @property
@@ -105,6 +106,18 @@ class RunDirectory(Attended):
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self._result, dict(result))
+
+    def tracking(self) -> list[dict[str, Any]]:
+        """The trackers of the run, as :meth:`write_tracking` got them; none where the file cannot be read."""
+        return read_json(self._tracking) or []
+
+    def write_tracking(self, trackers: list[dict[str, Any]]) -> None:
+        write_json(self._tracking, trackers)
+
+    def products(self) -> list[Path]:
+        """Those files of a finished run that are worth keeping elsewhere."""
+        numbers = (self._config, self._result, self.evaluations, self.results, self.mixture)
+        return [file for file in (*numbers, self.best_model, self.final_model) if file.is_file()]
 
     def discard_result(self) -> None:
         """The run goes on: it is not finished any more."""

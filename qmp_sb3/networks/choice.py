@@ -60,7 +60,7 @@ class _Word:
 
     def __init__(self, family: type[TaskModule]) -> None:
         self.family = family
-        given = inspect.signature(family, eval_str=True).parameters.values()
+        given = inspect.signature(family).parameters.values()
         own = [one for one in given if one.kind is one.KEYWORD_ONLY and one.name not in _SUPPLIED]
         self.__signature__ = inspect.Signature(own)
 

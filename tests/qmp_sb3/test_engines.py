@@ -92,7 +92,7 @@ class Scripted(Engine):
 
     def ended(self, handle: list[Any]) -> str | None:
         job, end = handle
-        job.directory.write_config({"run": job.spec.to_dict()})
+        job.directory.write_config(describe(job.spec))
         if end == "wait":
             return "told to" if job.directory.stop_requested() else None
         if end == "finish":
@@ -398,15 +398,23 @@ def test_a_preempted_slurm_task_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_slurm_job_is_an_array_that_may_be_queued_again(tmp_path: Path) -> None:
-    pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
+    submitit = pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
     from submitit.slurm import test_slurm
 
-    with test_slurm.mocked_slurm():
+    with test_slurm.mocked_slurm() as slurm:
         engine = Slurm(jobs=2, threads=3, minutes=90, partition="robots", options={"qos": "low"}, retries=5)
         jobs = [Job(spec(seed), tmp_path / str(seed)) for seed in range(3)]
         engine.open(jobs)
         handles = engine.launch(jobs)
         script = next((tmp_path / ".slurm").glob("*_submission.sh")).read_text()
+        numbers = [handle.job_id for handle in handles]
+        # The command was ended and is given again: its tasks are still at work, later they are not.
+        second = Slurm()
+        second.open(jobs)
+        assert [handle.job_id for handle in second.launch(jobs)] == numbers
+        slurm.set_job_state(numbers[0].partition("_")[0], "FAILED", array=3)
+        submitit.SlurmJob.watcher.clear()
+        assert not set(numbers) & {handle.job_id for handle in second.launch(jobs)}
     for line in (
         "array=0-2%2",
         "cpus-per-task=3",
@@ -418,4 +426,3 @@ def test_a_slurm_job_is_an_array_that_may_be_queued_again(tmp_path: Path) -> Non
     ):
         assert f"#SBATCH --{line}" in script, script
     assert "export OMP_NUM_THREADS=3" in script
-    assert [job.directory.task() for job in jobs] == [handle.job_id for handle in handles]

@@ -124,6 +124,8 @@ class Slurm(Engine):
     def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
         handles = {job: self._earlier(job) for job in jobs}
         new = [job for job, handle in handles.items() if handle is None]
+        if not new:
+            return list(handles.values())
         with exported(environment(self.threads)), self.executor.batch():
             for job in new:
                 handles[job] = self.executor.submit(Task(job.spec.to_dict(), str(job.path), self.threads))
@@ -137,7 +139,9 @@ class Slurm(Engine):
         number = job.directory.task()
         if number is None:
             return None
-        earlier = self.executor.job_class(self.executor.folder, number)
+        submitit = _import()
+        kind = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}[self.cluster]
+        earlier = kind(self.executor.folder, number)
         return None if earlier.done() else earlier
 
     def ended(self, handle: Any) -> str | None:

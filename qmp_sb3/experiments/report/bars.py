@@ -1,0 +1,87 @@
+"""What every method reached on every task, as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import numpy as np
+
+from qmp_sb3.experiments.report.estimates import of_each_task
+from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.palette import INK, Look
+from qmp_sb3.experiments.report.sources import TaskSetRuns
+from qmp_sb3.experiments.report.words import MEASURES, RATES, axis_labels, listed, value
+
+NAMES = ("task", "method", "mean", "low", "high")
+
+
+def bars(runs: TaskSetRuns, measure: str) -> Figure:
+    """One group of bars per task, one bar per method."""
+    scores = runs.scores(measure)
+    reached = {method: of_each_task(values[..., None]) for method, values in scores.items()}
+    records = [
+        {"task": task, "method": method}
+        | {name: _plain(array[place, 0]) for name, array in zip(("mean", "low", "high"), interval, strict=True)}
+        for place, task in enumerate(runs.tasks)
+        for method, interval in reached.items()
+    ]
+    best = []
+    for place, task in enumerate(runs.tasks):
+        top = max(reached, key=lambda method: reached[method].value[place, 0])
+        best.append(f"{task} {top} {value(float(reached[top].value[place, 0]), measure)}")
+    description = (
+        f"Bars of {MEASURES[measure]} for every task and method. The highest of each task: {listed(best, 50)}."
+    )
+    return Figure(
+        f"{runs.slug}-{measure}-bars",
+        f"At the end: {MEASURES[measure]} of every task",
+        f"Mean over seeds at {runs.scored_at:,} steps ({runs.about_scores()}). The lines are 95% bootstrap intervals "
+        "of the mean over seeds; a method with one seed has none.",
+        chart(runs.looks_of(scores), runs.tasks, measure),
+        (Panel("tasks", columns_of(records, NAMES), description),),
+        {"task": "task", "method": "method", "mean": MEASURES[measure], "low": "from", "high": "to"},
+    )
+
+
+def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> Chart:
+    """Horizontal bars, tasks below each other; a parameter says which methods are shown."""
+    methods = list(looks)
+    form = ".0%" if measure in RATES else ",.4~r"
+    thickness = 11 if len(tasks) * len(methods) <= 80 else 6
+    y = alt.Y("task:N", title=None, sort=list(tasks)).axis(ticks=False, domain=False, labelPadding=8)
+    y = y.scale(paddingInner=0.28, paddingOuter=0.1)
+    offset = alt.YOffset("method:N", sort=methods)
+    middle = alt.YOffset("method:N", sort=methods, bandPosition=0.5)
+    scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(nice=True)
+    axis = alt.Axis(grid=True, tickCount=5, labelExpr=axis_labels(measure))
+    shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
+    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
+    # So that a bar of length 0 can be seen.
+    edge = alt.Stroke("method:N", legend=None, scale=color["scale"])
+    tooltip = [
+        alt.Tooltip("task:N"),
+        alt.Tooltip("method:N"),
+        alt.Tooltip("mean:Q", title=MEASURES[measure], format=form),
+        alt.Tooltip("low:Q", title="from", format=form),
+        alt.Tooltip("high:Q", title="to", format=form),
+    ]
+    bars = shown.mark_bar(strokeWidth=1).encode(
+        x=alt.X("mean:Q", title=MEASURES[measure], scale=scale, axis=axis),
+        y=y,
+        yOffset=offset,
+        color=color,
+        stroke=edge,
+        tooltip=tooltip,
+    )
+    rules = (
+        shown.transform_filter("datum.low !== null")
+        .mark_rule(strokeWidth=1.2, color=INK)
+        .encode(x="low:Q", x2="high:Q", y=y, yOffset=middle)
+    )
+    height = round(len(tasks) * (thickness * len(methods) / 0.72 + 4)) + 20
+    return alt.layer(bars, rules).add_params(alt.param(name="shown", value=methods)).properties(height=height)
+
+
+def _plain(number: float) -> float | None:
+    return None if np.isnan(number) else float(f"{number:.4g}")

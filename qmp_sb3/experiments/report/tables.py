@@ -1,0 +1,147 @@
+"""The tables of the report: scores with ranks, ours beside published numbers, costs, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
+from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval, listed, number_of, thousands, value
+from qmp_sb3.experiments.statistics import bootstrap, iqm, mean_ranks
+
+RESAMPLES = 10_000
+"""Of an interval in a table."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``text`` and, smaller below it, ``detail``; ``best`` marks the highest of a column, ``bar`` is a share of it."""
+
+    text: str
+    detail: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; the first column names the row.
+
+    :param headings: the text and what it means, for a tip
+    :param methods: of each row, for its color; empty where rows are no methods
+    """
+
+    name: str
+    title: str
+    caption: str
+    headings: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    methods: tuple[str, ...] = ()
+
+
+def scores(runs: TaskSetRuns) -> Table:
+    """Every measure of every method, best first by the most important one, and the mean rank over tasks."""
+    by_measure = {measure: runs.scores(measure) for measure in runs.measures if measure != "length"}
+    main = next(iter(by_measure))
+    iqms = {
+        measure: {m: bootstrap(iqm, v, resamples=RESAMPLES) for m, v in found.items()}
+        for measure, found in by_measure.items()
+    }
+    ranks = dict(zip(by_measure[main], mean_ranks(*by_measure[main].values()).tolist(), strict=True))
+    order = sorted(by_measure[main], key=lambda method: (-float(iqms[main][method].value), ranks[method]))
+    lines = []
+    for method in order:
+        count = len(by_measure[main][method])
+        cells = [
+            Cell(method),
+            Cell(f"{count}"),
+            Cell(f"{ranks[method]:.2f}", best=ranks[method] == min(ranks.values())),
+        ]
+        for measure, found in by_measure.items():
+            center, low, high = map(float, iqms[measure][method])
+            every = {value(float(one.value), measure) for one in iqms[measure].values()}
+            top = value(max(float(one.value) for one in iqms[measure].values()), measure)
+            best = len(every) > 1 and value(center, measure) == top
+            cells += [
+                Cell(value(center, measure), interval(low, high, measure), best),
+                Cell(value(float(found[method].mean()), measure)),
+            ]
+        lines.append(tuple(cells))
+    headings = [
+        ("method", ""),
+        ("seeds", "runs with different seeds"),
+        ("rank", "mean over tasks of the method's rank"),
+    ]
+    for measure in by_measure:
+        headings += [
+            (f"{MEASURES[measure]}, IQM", f"{MEANINGS[measure]}; interquartile mean over seeds and tasks"),
+            (f"{MEASURES[measure]}, mean", f"{MEANINGS[measure]}; mean over seeds and tasks"),
+        ]
+    return Table(
+        f"{runs.slug}-scores-table",
+        "What was reached",
+        f"At {runs.scored_at:,} steps ({runs.about_scores()}), each task's own deterministic policy. IQM: mean of the "
+        "middle half of all seeds and tasks, with its 95% stratified bootstrap interval; one seed has none. Rank: that "
+        f"of the method on a task by {MEASURES[main]}, 1 is best, mean over tasks. The best of a column is bold."
+        f"{_left_out(runs)}",
+        tuple(headings),
+        tuple(lines),
+        tuple(order),
+    )
+
+
+def _left_out(runs: TaskSetRuns) -> str:
+    missing = [run for run in runs.unfinished if run not in runs.compared]
+    if not missing:
+        return "" if not runs.unfinished else " None of these runs reached its end."
+    names = [f"{run.method} seed {run.seed} ({run.steps:,} of {run.spec['steps']:,} steps)" for run in missing]
+    return f" Not counted, because unfinished: {listed(names)}."
+
+
+def costs(groups: Sequence[TaskSetRuns]) -> Table:
+    """Steps per second, hours and machine of each method."""
+    lines, methods = [], []
+    for runs in groups:
+        for method in runs.methods:
+            several = [run for run in runs.runs if run.method == method]
+            timed = [run for run in several if run.seconds]
+            seconds = [run.seconds or 0.0 for run in timed]
+            speed = [run.steps / (run.seconds or 1.0) for run in timed]
+            machines = dict.fromkeys(machine(run) for run in several)
+            methods.append(method)
+            lines.append(
+                (
+                    Cell(method),
+                    Cell(runs.id),
+                    Cell(f"{len(several)}"),
+                    Cell(f"{median(run.steps for run in several):,.0f}"),
+                    Cell(thousands(median(speed)) if speed else "–", _spread(speed)),
+                    Cell(hours(median(seconds)) if seconds else "–"),
+                    Cell(hours(sum(seconds)) if seconds else "–"),
+                    Cell(listed([name for name in machines if name]) or "not recorded"),
+                )
+            )
+    headings = ("method", "task set", "runs", "steps", "steps/s", "time of a run", "time of all", "machine")
+    tips = ("", "", "", "median", "median, with the slowest and the fastest run", "median", "sum", "")
+    return Table(
+        "costs-table",
+        "Costs and times",
+        "Wall time of training and evaluation, up to the last evaluation; environment steps of all tasks together. "
+        "Runs that shared a machine with others are slower than they could be.",
+        tuple(zip(headings, tips, strict=True)),
+        tuple(lines),
+        tuple(methods),
+    )
+
+
+def _spread(speed: Sequence[float]) -> str:
+    return f"{thousands(min(speed))} to {thousands(max(speed))}" if len(speed) > 1 else ""
+
+
+def machine(run: Run) -> str:
+    """The kind of machine that a run was trained on."""
+    about = run.about.get("machine") or {}
+    parts = [str(about[key]) for key in ("processor", "gpu") if about.get(key)]
+    parts = parts or [str(about[key]) for key in ("system", "architecture") if about.get(key)]
+    cpus = about.get("cpus")
+    return ", ".join([*parts, *([number_of(int(cpus), "core")] if cpus else [])])

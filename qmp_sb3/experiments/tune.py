@@ -1,0 +1,340 @@
+"""A search of hyper-parameters with Optuna, in which every trial is a run with a directory of its own.
+
+A study remembers its trials in a database; started again, it finishes what was interrupted and goes on. Trial i draws
+from SeedSequence([seed, i]), so an interrupted search with one job draws what an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+from optuna.trial import Trial, TrialState
+
+from qmp_envs.evaluation import Evaluation
+from qmp_sb3 import presets
+from qmp_sb3.checks import one_of
+from qmp_sb3.experiments.live import Display
+from qmp_sb3.experiments.run import make_model, run
+from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.experiments.score import score
+from qmp_sb3.experiments.search_space import SearchSpace
+from qmp_sb3.experiments.summary import Summary
+
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("median", "halving", "none")
+STARTUP_TRIALS = 5
+"""Trials that are drawn at random and never pruned, before the samplers and pruners that compare begin."""
+NAME = "qmp"
+FOLDER = "directory"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, where and how.
+
+    :param spec: every trial's run, without what is drawn
+    :param folder: for the runs ``trial-000``, ...
+    :param trials: how many in all
+    :param sampler: ``"tpe"`` or ``"random"``
+    :param pruner: ``"median"`` stops a trial that is below the median of the others at the same step, ``"halving"`` all
+        but the best quarter at growing steps, ``"none"`` no trial
+    :param storage: SQLAlchemy's address of the database; a file in the folder by default
+    :param space: YAML file with other ranges
+    """
+
+    spec: RunSpec
+    folder: Path
+    trials: int = 20
+    sampler: str = "tpe"
+    pruner: str = "median"
+    storage: str | None = None
+    space: Path | None = None
+
+    def __post_init__(self) -> None:
+        one_of("sampler", self.sampler, SAMPLERS)
+        one_of("pruner", self.pruner, PRUNERS)
+        if self.storage is not None and "://" not in self.storage:
+            raise ValueError(f"storage is {self.storage!r}; it is an address such as sqlite:///study.db")
+
+    @property
+    def address(self) -> str:
+        return self.storage or f"sqlite:///{self.folder / 'study.db'}"
+
+    def content(self) -> dict[str, Any]:
+        """What a study's trials have in common; two searches that differ in it are not one."""
+        space = SearchSpace.read(self.space)
+        ranges = {"arguments": space.arguments, "parts": space.parts}
+        return {**self.spec.to_dict(), "sampler": self.sampler, "space": yaml.safe_dump(_plain(ranges))}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best trial: how good it was, where it is, and the command that repeats it."""
+
+    value: float
+    folder: Path
+    summary: Summary
+    command: str
+
+
+def search(
+    task: Search,
+    jobs: int = 1,
+    say: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = bool,
+) -> Found | None:
+    """Search until there are as many trials as wanted, or until it is to stop; the best so far, None without one.
+
+    :param task: what is searched
+    :param jobs: processes
+    :param say: is told about every trial, in one line
+    :param should_stop: asked before every rollout
+    :raises ValueError: before any trial, if the run cannot be made or the folder's study is another one
+    """
+    make_model(task.spec)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with _quiet(), _alone(task.folder):
+        study = _open(task, create=True)
+        _take_up(study)
+        if jobs == 1:
+            _work(task, contextlib.nullcontext(), say, should_stop)
+        else:
+            _share(task, jobs, should_stop)
+        return best(task)
+
+
+def best(task: Search) -> Found | None:
+    """The best trial that ran to its end; None if there is none."""
+    done = _open(task).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not done:
+        return None
+    trial = max(done, key=lambda one: one.value)
+    return Found(
+        float(trial.value or 0.0),
+        task.folder / trial.user_attrs[FOLDER],
+        trial.user_attrs["summary"],
+        command(replace(task.spec, overrides=trial.user_attrs["overrides"])),
+    )
+
+
+def command(spec: RunSpec) -> str:
+    """``qmp train ...`` for a run."""
+    words = ["qmp", "train", "--env", spec.env, "--method", spec.method, "--steps", str(spec.steps)]
+    words += ["--seed", str(spec.seed), "--preset", spec.preset]
+    values = {key: yaml.safe_dump(one, default_flow_style=True, width=10**6) for key, one in spec.overrides.items()}
+    words += [f"{key}={text.removesuffix('...' + chr(10)).strip()}" for key, text in values.items()]
+    return shlex.join(words)
+
+
+# ---- one process ----
+
+
+class _Watch(Display):
+    """Hands the evaluations of a run to its trial, and learns from it whether to go on."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial, self.pruned = trial, False
+        self.last: Evaluation | None = None
+
+    def evaluated(self, steps: int, evaluation: Evaluation) -> None:
+        self.last = evaluation
+        self.trial.report(score(evaluation), steps)
+        self.pruned = self.trial.should_prune()
+
+
+def _work(
+    task: Search, turn: AbstractContextManager, say: Callable[[str], None], should_stop: Callable[[], bool]
+) -> None:
+    """Trial after trial, until there are enough.
+
+    :param turn: held while a trial is begun, so that two processes do not begin the same
+    """
+    study, space = _open(task), SearchSpace.read(task.space)
+    settings = presets.settings(task.spec.method, task.spec.env, task.spec.preset)
+    while not should_stop():
+        with turn:
+            trials = study.get_trials(deepcopy=False)
+            begun = {one.user_attrs[FOLDER] for one in trials if one.state != TrialState.WAITING}
+            waiting = [one for one in trials if one.state == TrialState.WAITING]
+            if not waiting and len(begun) >= task.trials:
+                return
+            # Drawn from the trial's number: an interrupted search has more of Optuna's trials, but draws the same.
+            number = int(waiting[0].user_attrs[FOLDER].partition("-")[2]) if waiting else len(begun)
+            study.sampler = _sampler(task, number)
+            trial = study.ask()
+            trial.set_user_attr(FOLDER, f"trial-{number:03d}")
+            overrides = space.draw(trial, settings, task.spec.overrides)
+            trial.set_user_attr("overrides", overrides)
+        _run(task, study, trial, overrides, say, should_stop)
+
+
+def _run(
+    task: Search,
+    study: optuna.Study,
+    trial: Trial,
+    overrides: dict[str, Any],
+    say: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    folder, watch, began = trial.user_attrs[FOLDER], _Watch(trial), time.monotonic()
+    try:
+        spec = replace(task.spec, overrides=overrides)
+        status = run(spec, task.folder / folder, watch, lambda: watch.pruned or should_stop())
+    except (ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
+        # An unlucky draw is no reason to end the search; what it was is kept.
+        trial.set_user_attr("error", str(error))
+        study.tell(trial, state=TrialState.FAIL)
+        say(f"{folder}  failed: {' '.join(str(error).split())[:200]}")
+        return
+    if status.finished:
+        value = score(watch.last) if watch.last is not None else _stored_score(status.summary)
+        trial.set_user_attr("summary", status.summary)
+        study.tell(trial, value)
+        say(f"{folder}  {value:.3f} after {status.steps:,} steps, {time.monotonic() - began:.0f} s  {_drawn(trial)}")
+    elif watch.pruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        assert watch.last is not None
+        say(f"{folder}  {score(watch.last):.3f}, pruned after {status.steps:,} steps  {_drawn(trial)}")
+    # Else it was stopped: it stays as it is in the study, for the next time.
+
+
+def _stored_score(summary: Summary) -> float:
+    """Of a run that had ended before its trial did: the study was interrupted between the two."""
+    means = summary["mean of tasks"]
+    return means.get("success_all", means["return"])
+
+
+def _drawn(trial: Trial) -> str:
+    values = {name: f"{one:.3g}" if isinstance(one, float) else str(one) for name, one in trial.params.items()}
+    return " ".join(f"{name}={one}" for name, one in values.items())
+
+
+# ---- several processes ----
+
+
+def _share(task: Search, jobs: int, should_stop: Callable[[], bool]) -> None:
+    context = multiprocessing.get_context("spawn")
+    turn = context.Lock()
+    workers = [context.Process(target=_worker, args=(task, turn)) for _ in range(jobs)]
+    for worker in workers:
+        worker.start()
+    told = False
+    while any(worker.is_alive() for worker in workers):
+        for worker in workers:
+            worker.join(0.2)
+        if should_stop() and not told:
+            told = True
+            for worker in workers:
+                worker.terminate()
+    if not told and any(worker.exitcode for worker in workers):
+        codes = ", ".join(str(worker.exitcode) for worker in workers)
+        raise RuntimeError(f"the search's processes ended with the codes {codes}; start it again to go on")
+
+
+def _worker(task: Search, turn: Any) -> None:
+    """The life of a process: SIGTERM and Ctrl-C end its trial with a checkpoint."""
+    import signal
+
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stop.append(number))
+    with _quiet():
+        _work(task, turn, lambda text: print(text, flush=True), lambda: bool(stop))
+
+
+# ---- the study ----
+
+
+def _open(task: Search, create: bool = False) -> optuna.Study:
+    """The study of a search; ValueError where it is another search's."""
+    if not create:
+        return optuna.load_study(study_name=NAME, storage=task.address, pruner=_pruner(task))
+    try:
+        study = optuna.create_study(
+            study_name=NAME, storage=task.address, direction="maximize", load_if_exists=True, pruner=_pruner(task)
+        )
+    except ModuleNotFoundError as error:
+        raise ValueError(f"storage {task.address} needs the package {error.name}") from error
+    content = task.content()
+    known = study.user_attrs.get("content")
+    if known is None:
+        study.set_user_attr("content", content)
+    else:
+        different = [key for key in content if known.get(key) != content[key]]
+        if different:
+            raise ValueError(
+                f"the study in {task.address} is another search ({', '.join(different)}); choose another --out"
+            )
+    return study
+
+
+def _take_up(study: optuna.Study) -> None:
+    """Trials that were interrupted wait for their turn again, with the same values and the same folder."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if FOLDER in trial.user_attrs:
+            study.enqueue_trial(trial.params, user_attrs={FOLDER: trial.user_attrs[FOLDER]})
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _sampler(task: Search, number: int) -> optuna.samplers.BaseSampler:
+    seed = int(np.random.SeedSequence([task.spec.seed, number]).generate_state(1)[0])
+    if task.sampler == "random":
+        return optuna.samplers.RandomSampler(seed)
+    return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed)
+
+
+def _pruner(task: Search) -> optuna.pruners.BasePruner:
+    spec = task.spec
+    if task.pruner == "median":
+        # The first third of a run tells little.
+        return optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=spec.steps // 3)
+    if task.pruner == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=spec.eval_every)
+    return optuna.pruners.NopPruner()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One search at a time in a folder: a second one would take the first one's running trials for interrupted."""
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another search runs in {folder}") from None
+        yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna's own lines are left out: a search says what happens itself."""
+    import warnings
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            yield
+        finally:
+            optuna.logging.set_verbosity(before)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

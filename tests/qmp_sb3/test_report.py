@@ -1,0 +1,501 @@
+"""Reports and figures of runs: what is in them, and that a browser draws and works them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("altair", reason="the extra report is not installed")
+pytest.importorskip("vl_convert", reason="the extra report is not installed")
+
+from qmp_sb3.cli import main
+from qmp_sb3.experiments import RunSpec, TrainedRun, run
+from qmp_sb3.experiments.report import episode, sources, write_figures, write_report
+from qmp_sb3.experiments.report.page import encoded
+from qmp_sb3.experiments.report.palette import DARK, LIGHT, METHODS_LIGHT, looks
+from qmp_sb3.experiments.report.rerun import command
+from tests.qmp_sb3.synthetic_runs import results_file, synthetic_run
+
+METHODS = ("no-sharing", "qmp")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two methods with three seeds each, and one run that is not finished."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = [
+        synthetic_run(folder / f"{method}-{seed}", method, seed, mixed=method == "qmp")
+        for method in METHODS
+        for seed in range(3)
+    ]
+    return [*made, synthetic_run(folder / "qmp-3", "qmp", 3, until=40_000)]
+
+
+@pytest.fixture(scope="module")
+def report(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = write_report(runs, tmp_path_factory.mktemp("out") / "report.html", films=0)
+    return path.read_text(encoding="utf-8")
+
+
+def charts(html: str) -> dict[str, Any]:
+    """What the charts of a page are drawn of."""
+    found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', html, re.S)
+    assert found is not None
+    return json.loads(found[1])["figures"]
+
+
+# ---- what is in it ----
+
+
+class Outline(HTMLParser):
+    """Levels of the headings and targets of everything that a page refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.levels: list[int] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.unnamed: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        named = dict(attributes)
+        if re.fullmatch("h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        self.ids += [named["id"] or ""] if "id" in named else []
+        if tag == "a":
+            self.links.append(named.get("href") or "")
+        else:
+            self.loads += [named[name] or "" for name in ("src", "href") if name in named]
+        if named.get("role") in ("img", "region") and not named.get("aria-label"):
+            self.unnamed.append(tag)
+
+
+def test_headings_are_in_order_and_links_lead_somewhere(report: str) -> None:
+    page = Outline(report)
+    assert page.levels[0] == 1 and page.levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in zip(page.levels, page.levels[1:], strict=False))
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.links and all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert not page.unnamed
+
+
+def test_it_loads_nothing_and_may_not(report: str) -> None:
+    assert all(target.startswith("data:") for target in Outline(report).loads)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', report)
+    assert policy is not None and "default-src &#39;none&#39;" in policy[1]
+    assert "unsafe-eval" not in policy[1] and "http" not in policy[1]
+
+
+def test_curves_have_the_means_of_the_results(runs: list[Path], report: str) -> None:
+    from qmp_sb3.experiments.results import Results, curves
+
+    expected = curves([Results.read(path) for path in runs[3:6]], "success_any")
+    columns = charts(report)["multistagereacher-v0-success_any"]["panels"][0]
+    rows = [
+        (step, mean)
+        for method, seed, step, mean in zip(
+            columns["method"]["of"], columns["seed"], columns["step"], columns["mean"], strict=True
+        )
+        if columns["method"]["names"][method] == "qmp" and seed is None
+    ]
+    assert [step for step, _ in rows] == expected.steps.tolist()
+    assert [mean for _, mean in rows] == pytest.approx(expected.values["qmp"].mean(axis=(0, 1)), abs=1e-3)
+
+
+def test_an_unfinished_run_is_named_and_not_counted(report: str) -> None:
+    assert "7 runs, 2 methods, 1 task set; 1 of them unfinished" in report
+    assert "Not counted, because unfinished: qmp seed 3 (40,000 of 100,000 steps)" in report
+    assert "3 seeds of each method" in report
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    html = write_report([synthetic_run(tmp_path / "run")], tmp_path / "report.html", films=0).read_text()
+    assert "One seed each: no interval." in html
+    columns = charts(html)["multistagereacher-v0-success_any"]["panels"][0]
+    assert set(columns["low"]) == {None}
+
+
+def test_a_run_without_success_shows_returns(tmp_path: Path) -> None:
+    html = write_report([synthetic_run(tmp_path / "run", success=False)], tmp_path / "report.html", films=0).read_text()
+    names = {name.removeprefix("multistagereacher-v0-") for name in charts(html)}
+    assert "return" in names and "success_any" not in names
+
+
+def test_one_task_has_no_panels_per_task_and_no_mixture(tmp_path: Path) -> None:
+    path = synthetic_run(tmp_path / "run", tasks=("reach",), mixed=False)
+    html = write_report([path], tmp_path / "report.html", films=0).read_text()
+    assert "There is one task: nobody else could act for it." in html
+    assert not [name for name in charts(html) if name.endswith("-tasks") or "mixture" in name]
+
+
+def test_another_labs_file_stands_beside_run_directories(runs: list[Path], tmp_path: Path) -> None:
+    theirs = [synthetic_run(tmp_path / f"{seed}", "their-agent", seed, mixed=False) for seed in range(2)]
+    file = results_file(tmp_path / "theirs.parquet", theirs)
+    html = write_report([*runs, file], tmp_path / "report.html", films=0).read_text()
+    assert "9 runs, 3 methods" in html and "their-agent" in html
+
+
+def test_a_file_alone_says_why_nothing_is_filmed(runs: list[Path], tmp_path: Path) -> None:
+    file = results_file(tmp_path / "all.parquet", runs)
+    assert "results files hold no model" in write_report([file], tmp_path / "report.html").read_text()
+
+
+def test_settings_tell_runs_of_a_method_apart(tmp_path: Path) -> None:
+    given = [synthetic_run(tmp_path / str(rate), overrides={"learning_rate": rate}) for rate in (1e-3, 1e-4)]
+    [group] = sources.read(given)
+    assert set(group.methods) == {"qmp learning_rate=0.001", "qmp learning_rate=0.0001"}
+
+
+def test_a_run_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    given = [synthetic_run(tmp_path / name) for name in ("first", "second")]
+    with pytest.raises(ValueError, match="seed 0 is in .*first and again in .*second"):
+        sources.read(given)
+    [group] = sources.read([given[0], given[0]])  # a path that is given twice is no second run
+    assert len(group.runs) == 1
+
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
+    path = synthetic_run(tmp_path / "run", method="no-sharing", tasks=(EVIL, "stay"))
+    html = write_report([path], tmp_path / "report.html", title=EVIL, films=0).read_text()
+    assert "<script>alert" not in html and "<img src=x" not in html
+    assert EVIL in charts(html)["multistagereacher-v0-success_any-tasks"]["titles"]
+
+
+def test_the_mixture_is_what_was_recorded(runs: list[Path]) -> None:
+    from qmp_sb3.experiments.mixture import Mixture
+    from qmp_sb3.experiments.report.mixture import mixtures
+
+    [group] = sources.read(runs[:6])
+    [shares] = mixtures(group)  # nobody else acts in the runs without sharing
+    recorded = np.mean([Mixture.read(path).shares for path in runs[3:6]], axis=0)
+    np.testing.assert_allclose(shares.values, recorded)
+    assert shares.seeds == 3 and shares.steps.tolist() == Mixture.read(runs[3]).steps.tolist()
+
+
+def test_the_command_makes_the_same_run(runs: list[Path]) -> None:
+    import shlex
+
+    from qmp_sb3.cli.main import parse
+    from qmp_sb3.cli.train import _new
+
+    [group] = sources.read(runs[3:4])
+    words = shlex.split(command(group.runs[0]))
+    spec, _ = _new(parse([*words[1:], "--out", "elsewhere"]))
+    assert spec.to_dict() == group.runs[0].spec
+
+
+def test_a_color_for_each_method_and_then_dashes() -> None:
+    many = looks([f"method {number}" for number in range(len(METHODS_LIGHT) + 1)])
+    assert len(set(many.values())) == len(many)
+    assert many["method 0"].color == many[f"method {len(METHODS_LIGHT)}"].color
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colors, after WCAG 2."""
+
+    def luminance(color: str) -> float:
+        parts = np.array([int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+        return float(
+            np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+        )
+
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_colors_can_be_seen(palette: dict[str, str]) -> None:
+    for name, color in palette.items():
+        least = 4.5 if name in ("ink", "quiet", "accent") else 3.0
+        if name not in ("paper", "line"):
+            assert contrast(color, palette["paper"]) >= least, f"{name} {color}"
+
+
+def test_texts_are_stored_once() -> None:
+    assert encoded({"method": ["a", "b", "a", None], "step": [1, 2, 3, 4]}) == {
+        "method": {"names": ["a", "b"], "of": [0, 1, 0, None]},
+        "step": [1, 2, 3, 4],
+    }
+
+
+# ---- figures as files ----
+
+
+@pytest.mark.parametrize(("form", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<svg")])
+def test_figures_are_files_of_their_kind(form: str, begins: bytes, runs: list[Path], tmp_path: Path) -> None:
+    files = write_figures(runs, tmp_path, form, "success_any")
+    assert [file.name for file in files] == [f"multistagereacher-v0-success_any.{form}"]
+    content = files[0].read_bytes()
+    assert content.startswith(begins) and b"var(--" not in content
+
+
+def test_every_figure_can_be_a_file(runs: list[Path], tmp_path: Path) -> None:
+    written = {file.stem for file in write_figures(runs[3:6], tmp_path, "svg")}
+    assert {
+        f"multistagereacher-v0-{name}" for name in ("success_any-tasks", "mixture-average", "return-bars")
+    } <= written
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("report nowhere", "no results there"),
+        ("report RUN --out report.pdf", "a report ends in .html"),
+        ("plot RUN --format gif", "unknown"),
+        ("plot RUN --figure multistagereacher-v0-sucess_any", "did you mean 'multistagereacher-v0-success_any'?"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: str,
+    expected: str,
+    runs: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([str(runs[0]) if word == "RUN" else word for word in words.split()]) == 2
+    message = capsys.readouterr().err
+    assert expected in message and message.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+# ---- an episode ----
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the Reacher that has hardly begun to learn."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    overrides = {"learning_starts": 500, "policy_kwargs.net_arch": [8], "batch_size": 8, "buffer_size": 1000}
+    spec = RunSpec("QMP/MultistageReacher-v0", "qmp", 1000, overrides=overrides, eval_every=500, eval_episodes=1)
+    assert run(spec, path).finished
+    return path
+
+
+def test_the_timeline_says_who_acted(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qmp_envs.env import TaskSetEnv
+    from qmp_envs.opengl import NoRendering
+
+    def render(self: TaskSetEnv) -> np.ndarray:
+        raise NoRendering("there is nothing to draw with")
+
+    monkeypatch.setattr(TaskSetEnv, "render", render)
+    [group] = sources.read([trained])
+    played = list(episode.play(group.runs[0], most=2))
+    assert [one.task for one in played] == ["reach-0", "stay"]
+    for one in played:
+        assert one.film is None and "nothing to draw with" in one.note
+        covered = np.concatenate(
+            [np.full(stop - start, one.candidates.index(name)) for start, stop, name in one.stretches]
+        )
+        np.testing.assert_array_equal(covered, one.acted)
+    again = next(episode.play(group.runs[0], most=1))
+    np.testing.assert_array_equal(again.acted, played[0].acted)
+    model = TrainedRun.open(trained).model
+    assert played[0].candidates == model.task_names
+
+
+# ---- in a browser ----
+
+
+def browser_problem() -> str | None:
+    """Why no page can be opened, None where one can."""
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        return "selenium is not installed"
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return f"{' and '.join(missing)} not found (Debian: chromium, chromium-driver)" if missing else None
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    problem = browser_problem()
+    if problem is not None:
+        pytest.skip(f"browser: {problem}")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(str(shutil.which("chromedriver"))))
+    yield driver
+    driver.quit()
+
+
+def wait(until: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := until()):
+        assert time.monotonic() < end, "the page did not get there"
+        time.sleep(0.05)
+    return found
+
+
+def show(browser: Any, path: Path, width: int = 1400) -> None:
+    """Open a page in a window of a width, and wait until its charts are drawn."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    # Without it the page scrolls smoothly, and a click goes to where a control is not yet.
+    still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", still)
+    browser.get_log("browser"), browser.get_log("performance")
+    browser.get(path.as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.state === 'drawn'"))
+
+
+MARKS = """
+return [...document.querySelectorAll('.view')].filter(e => !e.closest('[hidden]')).map(
+    e => [e.closest('[data-figure]').id,
+          e.querySelectorAll('.mark-line path, .mark-area path, .mark-rect path').length])
+"""
+
+
+def check(browser: Any) -> None:
+    """Every visible chart has marks; nothing was complained of, nothing was asked from elsewhere."""
+    marks = browser.execute_script(MARKS)
+    assert marks and all(count > 0 for _, count in marks), marks
+    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+    assert all(url.startswith(("file:", "data:")) for url in asked), asked
+
+
+@pytest.fixture(scope="module")
+def page(runs: list[Path], browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(runs, tmp_path_factory.mktemp("page") / "report.html", films=0)
+
+
+def test_every_chart_is_drawn(page: Path, browser: Any) -> None:
+    show(browser, page)
+    check(browser)
+    for radio in browser.find_elements("css selector", "[type=radio]"):
+        radio.click()
+        wait(lambda: all(count for _, count in browser.execute_script(MARKS)))
+    check(browser)
+
+
+@pytest.mark.parametrize("width", [400, 3840])
+def test_the_page_fits(width: int, page: Path, browser: Any) -> None:
+    show(browser, page, width)
+    check(browser)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_the_slider_moves_the_heatmap_by_keyboard(page: Path, browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, page)
+    figure = browser.find_element("id", "multistagereacher-v0-mixture-over-time")
+    texts = "return [...arguments[0].querySelectorAll('.mark-text text')].map(e => e.textContent).join(' ')"
+    before, slider = browser.execute_script(texts, figure), figure.find_element("name", "time")
+    slider.send_keys(Keys.HOME)
+    wait(lambda: browser.execute_script(texts, figure) != before)
+    assert figure.find_element("tag name", "output").text == "steps 0 to 10,000"
+    first = browser.execute_script(texts, figure)
+    slider.send_keys(Keys.ARROW_RIGHT)
+    wait(lambda: browser.execute_script(texts, figure) != first)
+    assert slider.get_attribute("aria-valuetext") == "steps 10,000 to 20,000"
+
+
+def test_boxes_hide_methods_and_the_window_zooms(page: Path, browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, page)
+    lines = """return [...document.querySelectorAll('#multistagereacher-v0-success_any .mark-line path')]
+        .filter(e => e.getAttribute('stroke-width') === '2').map(e => e.getAttribute('stroke'))"""
+    assert browser.execute_script(lines) == [f"var(--method-{number})" for number in range(2)]
+    box = browser.find_element("css selector", "[name=method][value=qmp]")
+    box.send_keys(Keys.SPACE)
+    wait(lambda: browser.execute_script(lines) == ["var(--method-0)"])
+    window = browser.find_element("class name", "window")
+    assert window.text == "0 to 100,000 steps"
+    browser.find_element("name", "until").send_keys(Keys.PAGE_DOWN)
+    wait(lambda: window.text == "0 to 90,000 steps")
+    shares = "return document.querySelectorAll('#multistagereacher-v0-success_any .role-axis-label')[1].textContent"
+    assert browser.execute_script(shares).endswith("100%")
+    labels = "return document.querySelector('#multistagereacher-v0-success_any .role-axis-label').textContent"
+    wait(lambda: "80k" in browser.execute_script(labels) and "100k" not in browser.execute_script(labels))
+    browser.find_element("name", "whole").click()
+    wait(lambda: window.text == "0 to 100,000 steps")
+
+
+REACHABLE = """
+return [...document.querySelectorAll('a[href], button, input, summary, video, [tabindex="0"]')]
+    .filter(e => e.checkVisibility() && (e.type !== 'radio' || e.checked)).length
+"""
+
+
+def test_tab_reaches_every_control(page: Path, browser: Any) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, page)
+    wanted = browser.execute_script(REACHABLE)
+    reached = set()
+    for _ in range(wanted + 1):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        focused = browser.switch_to.active_element
+        if focused.tag_name == "body":
+            break
+        reached.add(focused.id)
+    assert len(reached) == wanted
+
+
+def test_numbers_are_a_table(page: Path, browser: Any) -> None:
+    show(browser, page)
+    details = browser.find_element("css selector", "#multistagereacher-v0-success_any-bars details")
+    details.find_element("tag name", "summary").click()
+    rows = wait(lambda: details.find_elements("css selector", "tbody tr"))
+    assert len(rows) == 6  # three tasks, two methods
+    assert details.find_element("css selector", "thead tr").text == "task method success from to"
+
+
+def test_names_from_outside_are_text_in_the_browser(tmp_path: Path, browser: Any) -> None:
+    path = synthetic_run(tmp_path / "run", tasks=(EVIL, "stay"))
+    show(browser, write_report([path], tmp_path / "report.html", title=EVIL, films=0))
+    check(browser)
+    assert browser.find_element("tag name", "h1").text == EVIL
+
+
+@pytest.mark.gl
+def test_a_film_runs_beside_its_timeline(trained: Path, tmp_path: Path, browser: Any) -> None:
+    show(browser, write_report([trained], tmp_path / "report.html", films=1))
+    check(browser)
+    video = browser.find_element("tag name", "video")
+    wait(lambda: browser.execute_script("return arguments[0].readyState >= 2", video))
+    assert browser.execute_script("return arguments[0].error", video) is None
+    browser.execute_script("arguments[0].currentTime = arguments[0].duration / 2", video)
+    acting = browser.find_element("class name", "acting")
+    wait(lambda: re.fullmatch(r"step (?!0:)\d+: .+", acting.text))
+
+
+@pytest.mark.slow
+def test_forty_runs_of_fifty_tasks_stay_small(tmp_path: Path, browser: Any) -> None:
+    methods = ("no-sharing", "qmp", "qmp-hold", "parameters+qmp", "mtsac", "pcgrad", "ctpg", "theirs")
+    tasks = [f"task {number}" for number in range(50)]
+    made = [
+        synthetic_run(tmp_path / f"{method}-{seed}", method, seed, tasks, points=12, mixed="qmp" in method)
+        for method in methods
+        for seed in range(5)
+    ]
+    path = write_report(made, tmp_path / "report.html", films=0)
+    assert path.stat().st_size < 15e6
+    show(browser, path)
+    check(browser)
