@@ -10,7 +10,6 @@ from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval, listed, number_of, thousands, value
 from qmp_sb3.experiments.statistics import bootstrap, iqm, mean_ranks
 
-
 RESAMPLES = 10_000
 """Of an interval in a table."""
 
