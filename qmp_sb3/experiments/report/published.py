@@ -15,7 +15,7 @@ from qmp_sb3.experiments.run_spec import RunSpec
 
 if TYPE_CHECKING:
     from qmp_sb3.experiments.benchmark import Benchmark, Part
-    from qmp_sb3.experiments.comparison import Row
+    from qmp_sb3.experiments.published import Row
 
 DIGITS = {"percent": 1, "share": 2, "return": 0, "thousands": 2, "hours": 2}
 """Decimals that a number of this unit is shown with."""
@@ -24,7 +24,7 @@ DIGITS = {"percent": 1, "share": 2, "return": 0, "thousands": 2, "hours": 2}
 def published(groups: Sequence[TaskSetRuns], benchmark: Benchmark) -> Published:
     """The section of the report, from the run directories among the runs."""
     from qmp_sb3.experiments.benchmark import MEASURES, MOMENTS
-    from qmp_sb3.experiments.comparison import compare
+    from qmp_sb3.experiments.published import compare
 
     runs = [run for group in groups for run in group.runs if run.directory is not None]
     placed = [(RunSpec.from_dict(run.spec), run.directory) for run in runs if run.directory is not None]
