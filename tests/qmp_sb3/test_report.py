@@ -237,7 +237,7 @@ def test_ours_stand_beside_the_published_numbers(runs: list[Path]) -> None:
     from qmp_sb3.experiments.report.published import published
 
     for path in runs[:6]:
-        RunDirectory(path).write_result({"steps": 100_000, "seconds": 100.0})
+        RunDirectory(path).write_result({"run": {}, "steps": 100_000, "seconds": 100.0, "tasks": {}})
     section = published(sources.read(runs[:6]), read("qmp-table-2"))
     [table] = section.tables
     rows = {row[0].text: [cell.text for cell in row] for row in table.rows}
