@@ -18,7 +18,7 @@ pytest.importorskip("altair", reason="the extra report is not installed")
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 
 from qmp_sb3.cli import main
-from qmp_sb3.experiments import RunSpec, TrainedRun, run
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run
 from qmp_sb3.experiments.report import episode, sources, write_figures, write_report
 from qmp_sb3.experiments.report.page import encoded
 from qmp_sb3.experiments.report.palette import DARK, LIGHT, METHODS_LIGHT, looks
@@ -230,6 +230,20 @@ def test_texts_are_stored_once() -> None:
         "method": {"names": ["a", "b"], "of": [0, 1, 0, None]},
         "step": [1, 2, 3, 4],
     }
+
+
+def test_ours_stand_beside_the_published_numbers(runs: list[Path]) -> None:
+    from qmp_sb3.experiments.definitions import read
+    from qmp_sb3.experiments.report.published import published
+
+    for path in runs[:6]:
+        RunDirectory(path).write_result({"run": {}, "steps": 100_000, "seconds": 100.0, "tasks": {}})
+    section = published(sources.read(runs[:6]), read("qmp-table-2"))
+    [table] = section.tables
+    rows = {row[0].text: [cell.text for cell in row] for row in table.rows}
+    assert rows["No-QMP (no-sharing)"][1] == "3" and rows["No-QMP (no-sharing)"][-1] == "80 ± 0"
+    assert rows["QMP (H > 1) (qmp-hold)"][2] == "not run"
+    assert "100,000 steps (the authors' 2,000,000), 3 seeds (the authors' 5)" in " ".join(section.about)
 
 
 # ---- figures as files ----
