@@ -89,7 +89,7 @@ lock:
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet "$(TORCH)" ".[dev,metaworld,robotics]"
 	build/lock/bin/python -m pip freeze --all --exclude pip --exclude qmp-suite > build/freeze.txt
-	(echo "# Made by 'make lock' with Python 3.11. Covers the extras dev, docs, metaworld, robotics and report."; \
+	(echo "# Made by 'make lock' with Python 3.11. Covers the extras dev, docs, metaworld, robotics, report and tune."; \
 	 grep -vE '^(nvidia-|cuda-|triton)' build/freeze.txt | sed 's/+cpu$$//') > requirements.lock
 
 clean:
