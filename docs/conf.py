@@ -32,6 +32,12 @@ MENU = """
 :hidden:
 
 ../README
+guides/first-run
+guides/task-set
+guides/behavior
+guides/cluster
+guides/report
+guides/paper
 guide
 envs/index
 methods/index

@@ -139,7 +139,7 @@ def test_everything_imported_is_a_declared_dependency() -> None:
     for extra in ("metaworld", "robotics", "cluster", "report", "track", "tune", "zoo"):
         declared |= {Requirement(line).name.lower() for line in PROJECT["optional-dependencies"][extra]}
     names = {"yaml": "pyyaml", "stable_baselines3": "stable-baselines3", "gymnasium_robotics": "gymnasium-robotics"}
-    names |= {"mlflow": "mlflow-skinny", "rl_zoo3": "rl-zoo3"}
+    names |= {"mlflow": "mlflow-skinny", "rl_zoo3": "rl-zoo3", "vl_convert": "vl-convert-python"}
     used = (imports("qmp_envs") | imports("qmp_sb3")) - set(sys.stdlib_module_names) - {"qmp_envs", "qmp_sb3"}
     assert {names.get(name, name) for name in used} <= declared
 

@@ -97,5 +97,6 @@ def over_time(by_method: Mapping[str, list[Curves]], measure: str, heading: str,
     for method, runs in by_method.items():
         there = [[one.values[measure][one.steps == step].mean() for one in runs if step in one.steps] for step in shown]
         values = " | ".join(f"{np.mean(some):{form}}" if some else "" for some in there)
-        lines.append(f"| {method} | {len(runs)} | {values} | {np.mean([one.pace for one in runs]) * 1e6 / 60:.1f} |")
+        pace = np.mean([one.pace for one in runs]) * 1e6 / 60  # NaN for runs that were not finished
+        lines.append(f"| {method} | {len(runs)} | {values} | {'' if np.isnan(pace) else f'{pace:.1f}'} |")
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """Tables of the documentation that show recorded trainings: ``python -m benchmarks.paper.measured docs/methods/*.md``.
 
 A table stands between ``<!-- measured: METHOD... -->`` and ``<!-- end -->``: what the named methods reached on the
-Multistage Reacher, beside separate learners and QMP. ``<!-- measured-maze -->`` is for all recorded runs of the Maze. A
-test fails where one is stale.
+Multistage Reacher, beside separate learners and QMP. ``<!-- measured-maze -->`` and ``<!-- measured-cheetah -->`` are
+for all recorded runs of these. A test fails where one is stale.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import re
 import sys
 from collections.abc import Sequence
 
-from benchmarks.paper import curves, maze, reacher
+from benchmarks.paper import cheetah, curves, maze, reacher
 from qmp_sb3.experiments.readme import bring_up_to_date
 
 PLACE = re.compile(r"(<!-- measured:((?: \S+)+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MAZE = re.compile(r"(<!-- measured-maze -->\n).*?(<!-- end -->)", re.DOTALL)
+CHEETAH = re.compile(r"(<!-- measured-cheetah -->\n).*?(<!-- end -->)", re.DOTALL)
 BESIDE = ("no-sharing", "qmp")
 """Methods that every table shows."""
 
@@ -38,10 +39,17 @@ def routes() -> str:
     return f"{maze.over_time(runs)}\n\n{maze.found(runs)}\n"
 
 
+def gravities() -> str:
+    """Returns over time and of each gravity, of all recorded runs of the HalfCheetah, in Markdown."""
+    runs = curves.load(cheetah.STUDY.results)
+    return f"{cheetah.over_time(runs)}\n\n{cheetah.by_task(runs)}\n"
+
+
 def rewrite(text: str) -> str:
     """The text with every table as it should be."""
     text = PLACE.sub(lambda place: place[1] + reached(place[2].split()) + place[3], text)
-    return MAZE.sub(lambda place: place[1] + routes() + place[2], text)
+    text = MAZE.sub(lambda place: place[1] + routes() + place[2], text)
+    return CHEETAH.sub(lambda place: place[1] + gravities() + place[2], text)
 
 
 def main() -> None:

@@ -219,7 +219,7 @@ def test_gradients_of_common_parts_are_clipped_too():
         ("soft_module(layers=2)", "networks='soft_module' is unknown; did you mean 'soft_modules'"),
         ("soft_modules(layer=2)", r"unexpected keyword argument 'layer'; it is soft_modules\(layers, modules, width"),
         ("soft_modules(layers=0)", r"soft_modules\(layers=0\): it is a whole number, at least 1"),
-        ("soft_modules(width=2.5)", r"soft_modules\(width=2.5\): it is a whole number"),
+        ("soft_modules(width=2.5)", r"soft_modules\(width=2.5\) in networks: width is a whole number"),
         ("soft_modules(variant='rx')", r"soft_modules\(variant='rx'\).*'official' and 'ctpg'"),
         ("soft_modules(variant=ctpg)", "a text needs quotes, variant='ctpg'"),
         ("paco(sets=0)", r"paco\(sets=0\): the number of parameter sets is whole, at least 1"),

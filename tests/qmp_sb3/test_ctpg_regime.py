@@ -98,7 +98,7 @@ def test_a_bound_below_the_start_is_refused():
 @pytest.mark.parametrize("argument", ["max_grad_norm", "max_temperature", "reward_scale"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_bounds_are_positive(argument, value):
-    with pytest.raises(ValueError, match=f"{argument} is .*; it must be greater than 0"):
+    with pytest.raises(ValueError, match=f"{argument} is .*; it must be a number greater than 0"):
         make(**{argument: value})
 
 

@@ -83,7 +83,7 @@ def fill(model: MultiTaskSAC) -> None:
     buffer.actions[:] = np.tanh(buffer.actions)
     continuations = buffer.table[..., -3]
     continuations[:] = rng.choice([0.0, 1.0, 0.99], continuations.shape)  # 0.99: a sum of two rewards
-    buffer.sizes[:] = len(buffer.table)
+    buffer.sizes[:] = buffer.written[:] = len(buffer.table)
 
 
 def keep_doubles(model: MultiTaskSAC) -> None:
