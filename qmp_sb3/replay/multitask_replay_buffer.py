@@ -377,7 +377,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         """Only the rows in use, and nothing that follows from the rest."""
         state = {key: value for key, value in self.__dict__.items() if key not in (*_VIEWS, *_FOLLOWING)}
-        return state | {"_used": self._table.first(self.size())}
+        return state | {"_used": self._table.first(self.size()).astype(np.float32, copy=False)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = checked(state)

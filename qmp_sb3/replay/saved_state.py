@@ -47,7 +47,6 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
     written = _numbers(found["written"], "the rows ever written", (tasks,), np.int64)
     _require(np.array_equal(np.minimum(written, size), found["sizes"]), "fewer rows were ever written than there are")
     rows = int(found["sizes"].max())
-    found["_used"] = np.asarray(found["_used"], dtype=np.float32)
     _numbers(found["_used"], "the rows", (rows, tasks, form.width), np.float32)
     sums = found["_sums"]
     _numbers(sums.rows, "the rows that wait", (found["n_envs"], found["n_steps"], form.width), np.float32)
