@@ -135,7 +135,7 @@ def test_returns_are_shown_over_time_and_by_task():
     returns = np.array([[100.0, 300.0, 0.0, 0.0, 0.0], [1000.0, 2000.0, 0.0, 0.0, 7000.0]])  # (evaluations, tasks)
     one = curves.Curves(np.array([1000, 2000]), {"returns": returns}, pace=0.06)
     assert cheetah.over_time({"paco": [one]}).splitlines()[-1] == "| paco | 1 | 80 | 2,000 | 1000.0 |"
-    assert cheetah.by_task({"paco": [one, one]}).splitlines()[-1] == "| paco | 2,000 | 550 | 1,150 | 0 | 0 | 3,500 |"
+    assert cheetah.by_task({"paco": [one, one]}).splitlines()[-1] == "| paco | 1,040 | 550 | 1,150 | 0 | 0 | 3,500 |"
 
 
 def test_the_maze_says_when_a_route_was_found():

@@ -33,13 +33,13 @@ def over_time(by_method: Mapping[str, list[Curves]]) -> str:
 
 
 def by_task(by_method: Mapping[str, list[Curves]]) -> str:
-    """A markdown table: each task's return, the mean of every run's last three evaluations."""
+    """A markdown table: each task's return at the last step that all runs reached, the mean of three evaluations."""
     names = qmp_envs.task_names(STUDY.id)
-    lines = [f"| return at the end | steps | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    end = min(int(one.steps[-1]) for runs in by_method.values() for one in runs)
+    lines = [f"| return at {end:,} steps | mean | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for method, runs in by_method.items():
-        last = np.mean([one.at("returns", int(one.steps[-1])) for one in runs], axis=0)  # (tasks,)
-        cells = " | ".join(f"{value:,.0f}" for value in last)
-        lines.append(f"| {method} | {int(np.mean([one.steps[-1] for one in runs])):,} | {cells} |")
+        last = np.mean([one.at("returns", end) for one in runs], axis=0)  # (tasks,)
+        lines.append(f"| {method} | {last.mean():,.0f} | {' | '.join(f'{value:,.0f}' for value in last)} |")
     return "\n".join(lines)
 
 
