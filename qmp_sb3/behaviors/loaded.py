@@ -14,20 +14,21 @@ from gymnasium import spaces
 from qmp_envs.task_set import closest
 from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.distributions import sample_actions, split_parameters, squashed_log_prob, squashed_sample_log_prob
+from qmp_sb3.files.checkpoint_folders import newest_model
 from qmp_sb3.files.models import read_model
 from qmp_sb3.policies import MultiTaskActor, MultiTaskPolicy
 
 
 def model_file(path: str | os.PathLike[str]) -> Path:
     """The file of a saved model: given itself, with or without ``.zip``, or by the folder of a run, whose last model it
-    is.
+    is: the final one, or that of the newest checkpoint in which it is whole.
 
     :raises ValueError: if there is none
     """
     given = Path(path)
     if given.is_dir():
-        checkpoints = sorted(given.glob("checkpoints/[0-9]*/model.zip"))
-        candidates = [given / "final_model.zip", *reversed(checkpoints)]
+        newest = newest_model(given / "checkpoints")
+        candidates = [given / "final_model.zip", *([] if newest is None else [newest])]
     else:
         candidates = [given, given.with_name(f"{given.name}.zip")]
     for file in candidates:

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the command's ``options`` say; the exit code."""
     from qmp_sb3.experiments import live
     from qmp_sb3.experiments.run import prepare, train
+    from qmp_sb3.experiments.run_lock import RunInUse
     from qmp_sb3.experiments.summary import summary_table
 
     with usage_errors("train"):
@@ -62,7 +63,10 @@ def run(options: argparse.Namespace) -> int:
         say(console, f"Using {prepared.model.replay_buffer}")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
-        status = train(prepared, display, should_stop, tracking)
+        try:
+            status = train(prepared, display, should_stop, tracking)
+        except RunInUse as error:
+            raise UsageError(f"train: {error}") from error
     steps = f"{status.steps:,}"
     if not status.finished:
         say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {path}")

@@ -3,7 +3,8 @@
 ::
 
     .progress.json   how the run stands; while it is at work
-    .stop            a request to save a checkpoint and end
+    .stop-NAME       a request to the processes of one engine to save a checkpoint and end; .stop: to any process
+    .in-use-NAME     why the process of one engine could not begin: another one is at the run
     .task            the number that a cluster gave to the run's newest task
     error.txt        the traceback that ended the run
     worker.log       what its process printed, on this machine
@@ -19,8 +20,8 @@ from typing import Any
 
 from qmp_sb3.experiments.whole_files import PART, write_text
 
-ATTENDED = (".progress.json", ".stop", ".task", "error.txt", "worker.log")
-"""A folder that holds nothing else is free for a new run."""
+ATTENDED = (".progress.json", ".stop", ".in-use", ".task", "error.txt", "worker.log")
+"""A folder that holds nothing else, by the beginnings of names, is free for a new run."""
 
 
 class Attended:
@@ -28,7 +29,7 @@ class Attended:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.progress, self._stop, self._task, self._error, self.log = (path / name for name in ATTENDED)
+        self.progress, self._stop, self._in_use, self._task, self._error, self.log = (path / name for name in ATTENDED)
 
     def error(self) -> str | None:
         """The traceback that ended the run, None unless an error did."""
@@ -37,18 +38,40 @@ class Attended:
     def write_error(self, text: str) -> None:
         write_text(self._error, text)
 
+    def error_mark(self) -> tuple[int, int] | None:
+        """What tells one error from the next, even of the same text; None where there is none."""
+        try:
+            status = self._error.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
     def write_progress(self, progress: Mapping[str, Any]) -> None:
         """Whole at any time, but not worth waiting for the disk."""
         part = self.path / f"{PART}progress"
         part.write_text(json.dumps(dict(progress)) + "\n", encoding="utf-8")
         os.replace(part, self.progress)
 
-    def request_stop(self) -> None:
-        """Ask the process at work, on whatever machine it is, to save a checkpoint and end."""
-        self._stop.touch()
+    def request_stop(self, engine: str = "") -> None:
+        """Ask the process at work, on whatever machine it is, to save a checkpoint and end.
 
-    def stop_requested(self) -> bool:
-        return self._stop.exists()
+        :param engine: whose process it has to be; empty: anybody's
+        """
+        _of(self._stop, engine).touch()
+
+    def stop_requested(self, engine: str = "") -> bool:
+        """Whether a process of ``engine`` is to stop."""
+        return self._stop.exists() or _of(self._stop, engine).exists()
+
+    def write_in_use(self, engine: str, text: str) -> None:
+        """Tell ``engine`` that its process could not begin; whoever is at the run does not hear of it."""
+        write_text(_of(self._in_use, engine), text)
+
+    def take_in_use(self, engine: str) -> str | None:
+        """What :meth:`write_in_use` told, once."""
+        text = _read_text(_of(self._in_use, engine))
+        _of(self._in_use, engine).unlink(missing_ok=True)
+        return text
 
     def task(self) -> str | None:
         """The number that a cluster gave to the run's newest task."""
@@ -58,16 +81,21 @@ class Attended:
         write_text(self._task, number)
 
     def forget(self) -> None:
-        """A new attempt begins: requests and errors of earlier ones no longer count."""
-        for file in (self._stop, self._error, self.progress):
+        """A new attempt begins, which has the run's lock: what earlier ones left no longer counts."""
+        for file in (self._error, self.progress):
             file.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """The run is finished: what only said how it stood goes."""
-        for file in (self.progress, self._task):
+        for file in (self.progress, self._task, *self.path.glob(f"{self._stop.name}*")):
             file.unlink(missing_ok=True)
         if self.log.is_file() and self.log.stat().st_size == 0:
             self.log.unlink()
+
+
+def _of(file: Path, engine: str) -> Path:
+    """The file that is for one engine only."""
+    return file.with_name(f"{file.name}-{engine}") if engine else file
 
 
 def _read_text(file: Path) -> str | None:

@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -29,15 +27,17 @@ import numpy as np
 
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.environment_state import EnvironmentState
-from qmp_sb3.experiments.whole_files import digest, read_json, remove_parts, replace, sync, write_json
-from qmp_sb3.files import read_tree, write_tree
+from qmp_sb3.experiments.whole_files import digest, remove_parts, replace, sync, write_json
+from qmp_sb3.files import checkpoint_folders, read_tree, write_tree
+from qmp_sb3.files.checkpoint_folders import FORMAT, folders, own_digest, read_note
+from qmp_sb3.files.checkpoint_folders import MODEL as _MODEL
+from qmp_sb3.files.checkpoint_folders import NOTE as _NOTE
 from qmp_sb3.replay import increments
 from qmp_sb3.training_state import go_on, training_state
 
-FORMAT = 1
 _NAME = "{:09d}.safetensors"
 _LOG = logging.getLogger(__name__)
-_NOTE, _MODEL, _STATE, _ENVIRONMENT = "checkpoint.json", "model.zip", "state.safetensors", "environment.pkl"
+_STATE, _ENVIRONMENT = "state.safetensors", "environment.pkl"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Checkpoints:
 
     def __bool__(self) -> bool:
         """Whether there are any, whole or not."""
-        return bool(self._folders())
+        return bool(folders(self.path))
 
     # ---- writing ----
 
@@ -113,7 +113,13 @@ class Checkpoints:
         :param seconds: training time so far
         :param about: plain values that :meth:`restore` hands back
         :param config: what made the model, to stand in ``note``, too
+        :raises ValueError: if the folder holds checkpoints that this object has not gone on from: they would be dropped
         """
+        if self._last is None and self:
+            raise ValueError(
+                f"{self.path} holds checkpoints of an earlier training, newest {folders(self.path)[0].name}: go on "
+                "from them with newest() and restore(), or choose another folder"
+            )
         began, steps = time.monotonic(), model.num_timesteps
         place, part = self.path / f"{steps:09d}", self.path / f".part-{steps:09d}"
         shutil.rmtree(part, ignore_errors=True)
@@ -139,7 +145,7 @@ class Checkpoints:
         }
         for file in files:
             sync(file)
-        write_json(part / _NOTE, note | {"own_sha256": _own_digest(note)})
+        write_json(part / _NOTE, note | {"own_sha256": own_digest(note)})
         _remove(place)
         os.replace(part, place)
         sync(self.path)
@@ -169,7 +175,7 @@ class Checkpoints:
         return [*needed, about | {"sha256": digest(file)}], size
 
     def _drop_all_but(self, kept: list[Checkpoint]) -> None:
-        for folder in self._folders():
+        for folder in folders(self.path):
             if folder not in [one.path for one in kept]:
                 _remove(folder)
         needed = {about["file"] for one in kept for about in one.rows}
@@ -190,7 +196,7 @@ class Checkpoints:
         :raises DamagedCheckpoints: if there are some and none is whole, with what is wrong with each
         """
         problems: list[str] = []
-        for folder in self._folders():
+        for folder in folders(self.path):
             checkpoint, problem = self._verified(folder)
             if checkpoint is not None:
                 for damage in problems:
@@ -206,15 +212,11 @@ class Checkpoints:
 
     def newest_model(self) -> Path | None:
         """The model of the newest checkpoint in which that is whole, whatever the other files are like."""
-        for folder in self._folders():
-            note = _note(folder)
-            if note is not None and digest(folder / _MODEL) == note["sha256"][_MODEL]:
-                return folder / _MODEL
-        return None
+        return checkpoint_folders.newest_model(self.path)
 
     def newest_config(self) -> dict[str, Any] | None:
         """The ``config`` of the newest checkpoint in which that is whole."""
-        notes = filter(None, map(_note, self._folders()))
+        notes = filter(None, map(read_note, folders(self.path)))
         return next((note["config"] for note in notes if note["config"]), None)
 
     def restore(
@@ -248,7 +250,7 @@ class Checkpoints:
 
     def _verified(self, folder: Path) -> tuple[Checkpoint | None, str]:
         """The checkpoint in a folder, or what is wrong with it."""
-        note, name = _note(folder), f"checkpoint {folder.name} is damaged"
+        note, name = read_note(folder), f"checkpoint {folder.name} is damaged"
         if note is None:
             wrong = "is not as it was written" if (folder / _NOTE).is_file() else "is missing"
             return None, f"{name}: {folder.name}/{_NOTE} {wrong}"
@@ -260,28 +262,6 @@ class Checkpoints:
                 wrong = "is missing" if found is None else "is not as it was written"
                 return None, f"{name}: {file.relative_to(self.path)} {wrong}"
         return Checkpoint(folder, note), ""
-
-    def _folders(self) -> list[Path]:
-        """Newest first."""
-        if not self.path.is_dir():
-            return []
-        return sorted((entry for entry in self.path.iterdir() if entry.name.isdigit()), key=_number, reverse=True)
-
-
-def _note(folder: Path) -> dict[str, Any] | None:
-    """The content of a ``checkpoint.json``, None where it is not what was written."""
-    note = read_json(folder / _NOTE)
-    if not isinstance(note, dict) or note.get("format") != FORMAT:
-        return None
-    return note if note.pop("own_sha256", None) == _own_digest(note) else None
-
-
-def _own_digest(note: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
-
-
-def _number(folder: Path) -> int:
-    return int(folder.name)
 
 
 def _remove(folder: Path) -> None:

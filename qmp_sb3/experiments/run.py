@@ -24,7 +24,7 @@ from qmp_sb3.experiments.run_directory import RunDirectory, replace
 from qmp_sb3.experiments.run_lock import RunLock
 from qmp_sb3.experiments.run_spec import RunSpec
 from qmp_sb3.experiments.summary import Summary, summarize
-from qmp_sb3.experiments.supervisor import NewestValues, Supervisor
+from qmp_sb3.experiments.supervisor import LockedEvaluation, NewestValues, Supervisor
 from qmp_sb3.experiments.tracking import Tracking, tracked
 
 _LOG = logging.getLogger(__name__)
@@ -126,16 +126,24 @@ def extend(path: str | os.PathLike[str], steps: int) -> RunSpec:
     :param steps: new total number of environment steps
     """
     directory = RunDirectory(path)
-    config = directory.config()
-    spec = RunSpec.from_dict(config["run"])
-    if steps < spec.steps:
-        raise ValueError(f"the run has {spec.steps:,} steps; it cannot be shortened to {steps:,}")
-    if steps > spec.steps:
+    if steps == _shortest(directory.config(), steps):
+        return RunSpec.from_dict(directory.config()["run"])
+    with directory.lock():
+        config = directory.config()  # which another process may have changed by now
         spec = RunSpec.from_dict({**config["run"], "steps": steps})
-        with directory.lock():
-            directory.write_config({**config, "run": spec.to_dict()})
+        if steps > _shortest(config, steps):
+            # In this order: killed in between, it is an unfinished run that comes to its old end again.
             directory.discard_result()
+            directory.write_config({**config, "run": spec.to_dict()})
     return spec
+
+
+def _shortest(config: Mapping[str, Any], steps: int) -> int:
+    """The steps that a run has, which ``steps`` must not be below."""
+    least = RunSpec.from_dict(config["run"]).steps
+    if steps < least:
+        raise ValueError(f"the run has {least:,} steps; it cannot be shortened to {steps:,}")
+    return least
 
 
 def refuse_other_content(directory: RunDirectory, spec: RunSpec) -> None:
@@ -154,9 +162,10 @@ def make_model(spec: RunSpec) -> MultiTaskSAC:
     return presets.make(spec.method, spec.env, preset=spec.preset, **{"seed": spec.seed, **spec.overrides})
 
 
-def make_evaluation(spec: RunSpec, directory: RunDirectory) -> MultiTaskEvalCallback:
+def make_evaluation(spec: RunSpec, directory: RunDirectory, lock: RunLock) -> MultiTaskEvalCallback:
     """The evaluation of a run; it goes on with the ``evaluations.npz`` that is there."""
-    return MultiTaskEvalCallback(
+    return LockedEvaluation(
+        lock,
         spec.env,
         eval_freq=spec.eval_every,
         n_eval_episodes=spec.eval_episodes,
@@ -215,7 +224,7 @@ def _train(
     spec, directory, done = prepared.spec, prepared.directory, model.num_timesteps
     newest = NewestValues()
     model.set_logger(Logger(str(directory.path), [*writers, newest]))
-    evaluate = make_evaluation(spec, directory)
+    evaluate = make_evaluation(spec, directory, lock)
     supervise = Supervisor(spec, directory, lock, evaluate, display, newest, should_stop)
     callbacks = CallbackList([evaluate, supervise])
     if prepared.about is not None:
@@ -232,8 +241,10 @@ def _train(
     finally:
         display.stop()
         model.logger.close()
+    lock.check()
     replace(directory.final_model, model.save)
     assert evaluate.last is not None
+    lock.check()
     directory.write_result(
         {
             "run": spec.to_dict(),

@@ -19,6 +19,7 @@ and what engines keep there, see attended.py.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -99,10 +100,14 @@ class RunDirectory(Attended):
         if not self._result.is_file():
             return None
         result = read_json(self._result)
-        if isinstance(result, dict) and result.keys() >= {"run", "steps", "seconds", "tasks"}:
-            return result
-        _LOG.warning("%s is damaged: the run's end is made again from its last checkpoint", self._result)
-        return None
+        if not isinstance(result, dict) or not result.keys() >= {"run", "steps", "seconds", "tasks"}:
+            _LOG.warning("%s is damaged: the run's end is made again from its last checkpoint", self._result)
+            return None
+        config = self._written_config() if self.is_run else None
+        if config is not None and _differ(result["run"], config["run"]):
+            _LOG.warning("%s is of another run than config.yaml, which was extended: it goes on", self._result)
+            return None
+        return result
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self._result, dict(result))
@@ -120,8 +125,9 @@ class RunDirectory(Attended):
         return [file for file in (*numbers, self.best_model, self.final_model) if file.is_file()]
 
     def discard_result(self) -> None:
-        """The run goes on: it is not finished any more."""
+        """The run goes on: it is not finished any more, and the model that was its last one is not."""
         self._result.unlink(missing_ok=True)
+        self.final_model.unlink(missing_ok=True)
 
     def latest_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint whose files are whole, None where there is none.
@@ -132,7 +138,10 @@ class RunDirectory(Attended):
 
     def newest_model(self) -> Path:
         """The final model, or the newest checkpoint's where the run did not end."""
-        newest = self.final_model if self.final_model.is_file() else self.checkpoints.newest_model()
+        final = self.final_model if self.final_model.is_file() else None
+        if final is not None and self.result() is not None:
+            return final
+        newest = self.checkpoints.newest_model() or final
         if newest is None:
             raise FileNotFoundError(f"{self.path} holds no model yet")
         return newest
@@ -154,3 +163,12 @@ class RunDirectory(Attended):
         if self.is_run and self._written_config() is None:
             self.write_config(self.config())
             _LOG.warning("%s was damaged: written again from the newest checkpoint", self._config)
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two descriptions of a run contradict each other, as JSON has them; NaN equals NaN."""
+
+    def plain(value: Any) -> str:
+        return json.dumps(json.loads(json.dumps(value, default=str)), sort_keys=True)
+
+    return any(plain(one[key]) != plain(other[key]) for key in one.keys() & other.keys())

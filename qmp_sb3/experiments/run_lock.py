@@ -59,10 +59,10 @@ class RunLock:
 
     def check(self) -> None:
         """Raise :class:`RunInUse` if another machine has taken the run over: it saw no sign of life of this one."""
-        holder = _holder(self.path)
-        if holder.get("token") != self._holder["token"]:
+        other = self._other()
+        if other is not None:
             raise RunInUse(
-                f"{self.path.parent} was taken over by {_named(holder)}, which saw no sign of life of this one"
+                f"{self.path.parent} was taken over by {_named(other)}, which saw no sign of life of this one"
             )
 
     def release(self) -> None:
@@ -112,12 +112,13 @@ class RunLock:
 
     def _age(self) -> float:
         """Seconds since the last sign of life, by the clock of the disk that it is on."""
-        now = self.path.with_name(f".part-{self.path.name}-{self._holder['token']}")
+        # Not by a name of half-written files: the holder may be removing those.
+        now = self.path.with_name(f"{self.path.name}-{self._holder['token']}")
         now.touch()
         try:
             return now.stat().st_mtime - self.path.stat().st_mtime
         finally:
-            now.unlink()
+            now.unlink(missing_ok=True)
 
     def _beat(self, number: int) -> None:
         # Of one length, so that a reader in between finds the one or the other.
@@ -129,10 +130,30 @@ class RunLock:
     def _live(self) -> None:
         number = 0
         while not self._ended.wait(BEAT):
-            if _holder(self.path).get("token") != self._holder["token"]:
-                return  # taken over: the next check tells
+            if self._other() is not None:
+                return  # the next check tells
             number += 1
-            self._beat(number)
+            try:
+                self._beat(number)
+            except OSError as error:
+                _LOG.warning("no sign of life could be written to %s (%s): trying again", self.path, error)
+
+    def _other(self) -> dict[str, Any] | None:
+        """Who has the run instead of this one; None while this one has it, or where nothing says that it has not.
+
+        A file that cannot be read or is cut, as network file systems have it for a moment, says nothing. One that is
+        gone does: whoever took over was done and has removed it.
+        """
+        holder = _holder(self.path)
+        if "token" in holder:
+            return None if holder["token"] == self._holder["token"] else holder
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            _LOG.warning("%s cannot be read (%s): trying again", self.path, error)
+        return None
 
 
 def _kernel() -> str:

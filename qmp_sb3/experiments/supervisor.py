@@ -36,6 +36,25 @@ class NewestValues(KVWriter):
         pass
 
 
+class LockedEvaluation(MultiTaskEvalCallback):
+    """An evaluation that neither begins nor is written once another process has taken the run over.
+
+    :param lock: of the run; the other arguments are those of the evaluation
+    """
+
+    def __init__(self, lock: RunLock, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.lock = lock
+
+    def evaluate(self) -> bool:
+        self.lock.check()
+        return super().evaluate()
+
+    def _save(self) -> None:
+        self.lock.check()
+        super()._save()
+
+
 class Supervisor(BaseCallback):
     """Between rollouts, where a run can be cut: checkpoints, progress, and the wish to stop."""
 
@@ -120,6 +139,7 @@ class Supervisor(BaseCallback):
             self._shown = self.evaluate.last
             assert self._shown is not None
             assert isinstance(self.model, MultiTaskSAC)
+            self.lock.check()
             self.recorder.add(self.model, self.seconds, self._shown, self.evaluate.last_mixture)
             self.display.evaluated(self.num_timesteps, self._shown)
         self.display.progress(self.num_timesteps, self.newest.values)

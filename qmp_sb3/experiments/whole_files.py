@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from qmp_sb3.files.checkpoint_folders import digest as digest
+from qmp_sb3.files.checkpoint_folders import read_json as read_json
 
 PART = ".part-"
 """How the names of files and folders begin that are being written."""
@@ -34,22 +36,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write plain values to ``path`` in one step."""
     write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; None where it is missing or none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def digest(path: Path) -> str | None:
-    """The sha256 of a file's content; None where there is no such file."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

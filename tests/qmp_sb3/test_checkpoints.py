@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from qmp_sb3.behaviors.loaded import model_file
 from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec, run
 from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.run import default_path, extend, prepare
@@ -151,6 +152,83 @@ def test_an_extended_run_goes_on_with_its_episodes(tmp_path):
         assert saved["timesteps"].tolist() == [100, 150, 200, 300]
 
 
+def test_an_extended_run_s_last_model_is_not_its_old_end(tmp_path):
+    run(quick_spec(steps=150), tmp_path / "run")
+    extend(tmp_path / "run", 300)
+    killed(quick_spec(steps=300), tmp_path / "run", 237)
+    newest = tmp_path / "run/checkpoints/000000200/model.zip"
+    assert RunDirectory(tmp_path / "run").newest_model() == model_file(tmp_path / "run") == newest
+
+
+@pytest.mark.parametrize("place", ["write_config", "discard_result"])
+def test_a_run_that_is_killed_while_it_is_extended_is_not_finished_at_its_old_end(place, tmp_path, monkeypatch):
+    path, steps = tmp_path / "run", quick_spec(steps=150)
+    run(steps, path)
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDirectory, place, kill)
+        with pytest.raises(Killed):
+            extend(path, 300)
+    directory = RunDirectory(path)
+    assert (directory.result() is None) == (place == "write_config")
+    assert directory.config()["run"]["steps"] == 150
+    assert run(steps, path).finished and directory.final_model.is_file()
+    extend(path, 300)
+    directory.write_result({"run": steps.to_dict(), "steps": 150, "seconds": 1.0, "tasks": {}})
+    assert directory.result() is None, "of the shorter run"
+    assert run(quick_spec(steps=300), path).steps == 300
+
+
+def test_an_extension_reads_the_run_under_its_lock(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    run(quick_spec(steps=60), path)
+    lock = RunDirectory.lock
+
+    def late(directory):
+        with monkeypatch.context() as patched:
+            patched.setattr(RunDirectory, "lock", lock)
+            extend(path, 150)
+        return lock(directory)
+
+    monkeypatch.setattr(RunDirectory, "lock", late)
+    with pytest.raises(ValueError, match="has 150 steps; it cannot be shortened to 100"):
+        extend(path, 100)
+
+
+@pytest.mark.parametrize("end", ["evaluation", "final model", "result"])
+def test_a_process_that_lost_its_run_writes_nothing_more(end, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    module = sys.modules[prepare.__module__]
+    replace = module.replace
+
+    def taken_over() -> None:
+        (path / "lock.json").write_text(json.dumps({"host": "node-7", "kernel": "k", "pid": 3, "token": "t"}))
+
+    class TakenOver(Display):
+        def progress(self, steps, values) -> None:
+            if end == "evaluation" and steps == 90:
+                taken_over()
+
+        def stop(self) -> None:
+            if end == "final model":
+                taken_over()
+
+    def replace_late(*arguments):
+        replace(*arguments)
+        if end == "result":
+            taken_over()
+
+    monkeypatch.setattr(module, "replace", replace_late)
+    with pytest.raises(RunInUse, match="was taken over by process 3 on node-7"):
+        run(SPEC, path, TakenOver())
+    assert not (path / "result.json").exists()
+    assert (path / "final_model.zip").exists() == (end == "result")
+    assert (path / "evaluations.npz").exists() == (path / "best_model.zip").exists() == (end != "evaluation")
+
+
 def test_a_run_is_written_by_one_process_only(stopped, tmp_path):
     path = Path(shutil.copytree(stopped, tmp_path / "run"))
     with RunDirectory(path).lock():
@@ -273,6 +351,18 @@ def test_a_cut_config_without_a_checkpoint_is_an_error(tmp_path):
 
 
 # ---- what they take ----
+
+
+def test_checkpoints_of_an_earlier_training_are_not_dropped(tmp_path):
+    small("no-sharing").learn(300, SaveAt(Checkpoints(tmp_path), 100, 200))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"checkpoints of an earlier training, newest 000000200: go on .* newest\(\)"):
+        small("no-sharing").learn(100, SaveAt(Checkpoints(tmp_path), 50))
+    assert sorted(tmp_path.rglob("*")) == before
+    later = Checkpoints(tmp_path)
+    model, _ = later.restore(small("no-sharing"), later.newest())
+    model.learn(200, SaveAt(later, 300), reset_num_timesteps=False)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["000000200", "000000300", "replay"]
 
 
 def test_only_new_rows_are_written_and_only_needed_ones_kept(tmp_path):

@@ -30,6 +30,7 @@ from qmp_sb3.experiments.engines import (
     Slurm,
     base,
     make_engine,
+    worker,
 )
 from qmp_sb3.experiments.engines.worker import attend
 from qmp_sb3.experiments.run import describe
@@ -94,7 +95,7 @@ class Scripted(Engine):
         job, end = handle
         job.directory.write_config(describe(job.spec))
         if end == "wait":
-            return "told to" if job.directory.stop_requested() else None
+            return "told to" if job.directory.stop_requested(self.name) else None
         if end == "finish":
             job.directory.write_result({"run": job.spec.to_dict(), "steps": 120, "seconds": 1.0, "tasks": {}})
         if end == "fail":
@@ -262,7 +263,6 @@ def test_a_worker_keeps_the_traceback_and_forgets_it_when_it_goes_well(tmp_path:
     error = directory.error()
     assert error is not None and "Traceback" in error and "checkpoints" in error
     (directory.path / "checkpoints").unlink()
-    directory.forget()
     assert attend(spec().to_dict(), directory.path, threads=1) == "finished"
     assert directory.error() is None and not directory.progress.exists()
 
@@ -273,6 +273,44 @@ def test_a_worker_that_is_not_wanted_any_more_does_nothing(tmp_path: Path) -> No
     directory.request_stop()
     assert attend(spec().to_dict(), directory.path, threads=1) == "stopped"
     assert not directory.is_run
+
+
+def test_a_second_engine_leaves_a_live_run_and_its_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "PATIENCE", 0.0)
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_config(describe(spec()))
+    with directory.lock():
+        directory.request_stop("another")
+        directory.write_progress({"steps": 7})
+        before = sorted(directory.path.iterdir())
+        engine = Attending({0: []})
+        [outcome] = engine.map([(spec(), directory.path)])
+        assert outcome.state == "failed" and f"is being written by process {os.getpid()}" in outcome.reason
+        assert sorted(directory.path.iterdir()) == before and directory.error() is None
+        assert directory.stop_requested("another") and '"steps": 7' in directory.progress.read_text()
+
+
+class Attending(Scripted):
+    """A worker in this process."""
+
+    def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
+        for job in jobs:
+            attend(job.spec.to_dict(), job.path, 1, engine=self.name)
+        return jobs
+
+    def ended(self, handle: Any) -> str | None:
+        return "it ended"
+
+
+def test_an_error_of_an_earlier_command_does_not_count(tmp_path: Path) -> None:
+    """A process that is killed before it gets to the run has not failed; one with the same error again has."""
+    directory = RunDirectory(tmp_path / "0")
+    directory.write_config(describe(spec()))
+    directory.write_error("ValueError: the sky fell")
+    runs = [(spec(0), directory.path)]
+    assert states(Scripted({0: ["vanish", "finish"]}), runs)[0] == ("finished", "")
+    directory.discard_result()
+    assert states(Scripted({0: ["fail"]}), runs)[0] == ("failed", "ValueError: the sky fell")
 
 
 # ---- processes of this machine ----
@@ -397,7 +435,7 @@ def test_a_preempted_slurm_task_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "Requeued job" in logs
 
 
-def test_a_slurm_job_is_an_array_that_may_be_queued_again(tmp_path: Path) -> None:
+def test_a_slurm_job_is_an_array_that_may_be_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     submitit = pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
     from submitit.slurm import test_slurm
 
@@ -411,7 +449,19 @@ def test_a_slurm_job_is_an_array_that_may_be_queued_again(tmp_path: Path) -> Non
         # The command was ended and is given again: its tasks are still at work, later they are not.
         second = Slurm()
         second.open(jobs)
-        assert [handle.job_id for handle in second.launch(jobs)] == numbers
+        adopted = second.launch(jobs)
+        assert [handle.job_id for handle in adopted] == numbers
+        cancelled: list[str] = []
+        monkeypatch.setattr(submitit.SlurmJob, "cancel", lambda job, check=True: cancelled.append(job.job_id))
+        second.halt(jobs[0], adopted[0])
+        second.close(adopted)
+        how = second.ended(adopted[0])
+        assert cancelled == [] and how is not None and "another command submitted it" in how
+        assert not jobs[0].directory.stop_requested(engine.name) and not jobs[0].directory.stop_requested(second.name)
+        engine.halt(jobs[0], handles[0])
+        assert jobs[0].directory.stop_requested(engine.name)
+        engine.close(handles)
+        assert cancelled[-3:] == numbers
         slurm.set_job_state(numbers[0].partition("_")[0], "FAILED", array=3)
         submitit.SlurmJob.watcher.clear()
         assert not set(numbers) & {handle.job_id for handle in second.launch(jobs)}

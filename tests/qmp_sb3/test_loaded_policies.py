@@ -8,6 +8,7 @@ from gymnasium import spaces
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.behaviors import Argmax, LoadedPolicies, Proposals, QScore, parse_behavior
 from qmp_sb3.distributions import squashed_log_prob
+from qmp_sb3.experiments import Checkpoints
 from qmp_sb3.layout import TaskLayout
 from tests.qmp_sb3.small_models import Drift, drifts, make
 
@@ -101,12 +102,19 @@ def test_loading_draws_no_global_random_numbers(expert, tmp_path):
 
 def test_a_run_is_given_by_its_folder(tmp_path):
     """The last model that it has, as everything that reads runs takes it."""
-    for number, place in enumerate(["checkpoints/000000100", "checkpoints/000000200", "."]):
-        model = make(seed=number)
-        (tmp_path / place).mkdir(parents=True, exist_ok=True)
-        model.save(tmp_path / place / ("final_model" if place == "." else "model"))
-        group = LoadedPolicies(tmp_path)
-        assert th.equal(group.actor.flat.flat, model.actor.flat.flat)
+    checkpoints, models = Checkpoints(tmp_path / "checkpoints"), []
+    for number in range(3):
+        model = make(seed=number).learn(120 + 12 * number)
+        if number < 2:
+            checkpoints.save(model)
+        else:
+            model.save(tmp_path / "final_model")
+        models.append(model)
+        assert th.equal(LoadedPolicies(tmp_path).actor.flat.flat, model.actor.flat.flat)
+    (tmp_path / "final_model.zip").unlink()
+    newest = max((tmp_path / "checkpoints").glob("0*")) / "model.zip"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert th.equal(LoadedPolicies(tmp_path).actor.flat.flat, models[0].actor.flat.flat), "the newest whole one"
 
 
 def test_a_guide_chooses_among_experts_too(tmp_path):

@@ -4,11 +4,13 @@ import json
 import multiprocessing
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from qmp_sb3.experiments import run_lock
 from qmp_sb3.experiments.run_lock import RunInUse, RunLock
+from qmp_sb3.experiments.whole_files import remove_parts
 
 ELSEWHERE = {"host": "node-7", "kernel": "another", "pid": 12, "token": "t", "beat": 3}
 
@@ -74,6 +76,51 @@ def test_a_node_that_was_alive_just_now_is_waited_for(tmp_path, monkeypatch):
 def test_what_cannot_be_read_holds_nothing(content, tmp_path):
     left_by(tmp_path / "lock.json", content, seconds_ago=run_lock.PATIENCE + 1)
     RunLock(tmp_path / "lock.json").release()
+
+
+@pytest.mark.parametrize("unreadable", ["cut", "failing"])
+def test_a_disk_that_fails_for_a_moment_ends_no_signs_of_life(unreadable, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(run_lock, "BEAT", 0.02)
+    failures = iter([OSError("stale"), OSError("stale")])
+    beat = RunLock._beat
+
+    def beats(lock, number):
+        if unreadable == "failing" and number > 0 and (error := next(failures, None)) is not None:
+            raise error
+        beat(lock, number)
+
+    monkeypatch.setattr(RunLock, "_beat", beats)
+    lock = RunLock(tmp_path / "lock.json")
+    if unreadable == "cut":
+        os.truncate(tmp_path / "lock.json", 30)
+    lock.check()
+    deadline = time.monotonic() + 20
+    while run_lock._holder(tmp_path / "lock.json").get("beat", 0) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert ("no sign of life could be written" in caplog.text) == (unreadable == "failing")
+    lock.release()
+
+
+def test_a_lock_that_is_gone_is_lost(tmp_path):
+    lock = RunLock(tmp_path / "lock.json")
+    (tmp_path / "lock.json").unlink()  # by another machine, which has taken the run over and is done with it
+    with pytest.raises(RunInUse, match="was taken over by a process that left no name"):
+        lock.check()
+    lock.release()
+
+
+def test_the_age_does_not_depend_on_what_the_holder_removes(tmp_path, monkeypatch):
+    left_by(tmp_path / "lock.json", ELSEWHERE, seconds_ago=run_lock.PATIENCE + 1)
+    touch = Path.touch
+
+    def touch_while_the_holder_tidies(path, *arguments, **options):
+        touch(path, *arguments, **options)
+        remove_parts(tmp_path)
+
+    monkeypatch.setattr(Path, "touch", touch_while_the_holder_tidies)
+    RunLock(tmp_path / "lock.json").release()
+    assert not list(tmp_path.iterdir())
 
 
 def test_signs_of_life_go_on_and_a_run_that_was_taken_over_is_told(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -67,6 +68,8 @@ class Engine(ABC):
     def __init__(self, jobs: int | None = None, threads: int = 1, retries: int = 3) -> None:
         self.jobs = None if jobs is None else at_least("jobs", jobs, 1)
         self.threads, self.retries = at_least("threads", threads, 1), at_least("retries", retries, 0)
+        self.name = uuid.uuid4().hex
+        """Tells its processes from those of another command at the same runs; another one in each :meth:`map`."""
 
     @abstractmethod
     def open(self, jobs: Sequence[Job]) -> None:
@@ -82,7 +85,7 @@ class Engine(ABC):
 
     def halt(self, job: Job, handle: Any) -> None:
         """Ask a run to save a checkpoint and end; it may take until its next rollout."""
-        job.directory.request_stop()
+        job.directory.request_stop(self.name)
 
     @abstractmethod
     def close(self, handles: Sequence[Any]) -> None:
@@ -117,9 +120,8 @@ class Engine(ABC):
         self, jobs: Sequence[Job], unfinished: Sequence[Job], should_stop: Callable[[], bool], board: Board
     ) -> Iterator[Outcome]:
         waiting, lost, at_work = deque(unfinished), Counter[Job](), dict[Job, Any]()
-        for job in unfinished:
-            job.directory.forget()
-        stopping = False
+        earlier = {job: job.directory.error_mark() for job in unfinished}
+        self.name, stopping = uuid.uuid4().hex, False
         try:
             board.start(jobs)
             if unfinished:
@@ -140,7 +142,7 @@ class Engine(ABC):
                     if how is None:
                         continue
                     del at_work[job]
-                    outcome = judge(job, how, stopping)
+                    outcome = judge(job, how, stopping, self.name, earlier[job])
                     if outcome is None and lost[job] < self.retries:
                         lost[job] += 1
                         waiting.append(job)
@@ -156,12 +158,21 @@ class Engine(ABC):
             board.stop()
 
 
-def judge(job: Job, how: str, stopping: bool) -> Outcome | None:
-    """What became of a run whose process has ended, read from its folder; None if it was lost."""
+def judge(job: Job, how: str, stopping: bool, engine: str, earlier: tuple[int, int] | None = None) -> Outcome | None:
+    """What became of a run whose process has ended, read from its folder; None if it was lost.
+
+    :param how: the process ended, in words
+    :param stopping: whether the runs were told to stop
+    :param engine: the name of the engine
+    :param earlier: the mark of the error that stood there before the engine began
+    """
     directory = job.directory
     if directory.result() is not None:
         return Outcome(job, "finished", status_of(directory))
-    error = directory.error()
+    in_use = directory.take_in_use(engine)
+    if in_use is not None:
+        return Outcome(job, "failed", reason=in_use)
+    error = directory.error() if directory.error_mark() != earlier else None
     if error is not None:
         return Outcome(job, "failed", reason=error.strip().splitlines()[-1])
     return Outcome(job, "stopped", reason=how) if stopping else None

@@ -48,6 +48,7 @@ class ProgressFile(Display):
         self.written = -WRITE_SECONDS
 
     def start(self, title: str, task_names: Sequence[str], total_steps: int, done_steps: int) -> None:
+        self.directory.forget()  # here, since the run is locked by now
         self.now.steps, self.now.total = done_steps, total_steps
         self._write()
 

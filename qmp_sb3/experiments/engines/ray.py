@@ -83,7 +83,7 @@ class Ray(Engine):
         return self.jobs or 10_000
 
     def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
-        return [self._attend.remote(job.spec.to_dict(), str(job.path), self.threads) for job in jobs]
+        return [self._attend.remote(job.spec.to_dict(), str(job.path), self.threads, engine=self.name) for job in jobs]
 
     def ended(self, handle: Any) -> str | None:
         ray = _import()

@@ -28,6 +28,7 @@ class Task:
     spec: Mapping[str, Any]
     path: str
     threads: int
+    engine: str = ""
 
     def __call__(self) -> None:
         from qmp_sb3.experiments.engines.worker import attend
@@ -45,7 +46,7 @@ class Task:
         signal.signal(signal.SIGALRM, lambda number, frame: requeue(warning, frame))
         for number in (warning, signal.SIGTERM):
             signal.signal(number, note)
-        ended = attend(self.spec, self.path, self.threads, lambda: bool(received))
+        ended = attend(self.spec, self.path, self.threads, lambda: bool(received), self.engine)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         if ended == "stopped" and warning in received:
             try:
@@ -95,6 +96,8 @@ class Slurm(Engine):
         if memory_gb <= 0.0:
             raise ValueError(f"memory_gb is {memory_gb}; it must be positive")
         self.memory_gb, self.partition, self.options = memory_gb, partition, dict(options or {})
+        self._submitted: set[str] = set()
+        self._left: set[str] = set()
 
     def open(self, jobs: Sequence[Job]) -> None:
         submitit = _import()
@@ -128,10 +131,11 @@ class Slurm(Engine):
             return list(handles.values())
         with exported(environment(self.threads)), self.executor.batch():
             for job in new:
-                handles[job] = self.executor.submit(Task(job.spec.to_dict(), str(job.path), self.threads))
+                handles[job] = self.executor.submit(Task(job.spec.to_dict(), str(job.path), self.threads, self.name))
         for job in new:
             job.path.mkdir(parents=True, exist_ok=True)
             job.directory.write_task(handles[job].job_id)
+            self._submitted.add(handles[job].job_id)
         return list(handles.values())
 
     def _earlier(self, job: Job) -> Any:
@@ -145,18 +149,24 @@ class Slurm(Engine):
         return None if earlier.done() else earlier
 
     def ended(self, handle: Any) -> str | None:
+        if handle.job_id in self._left:
+            return f"its job {handle.job_id} goes on: another command submitted it (scancel ends it)"
         if not handle.done():
             return None
         return f"its job {handle.job_id} ended ({handle.state})"
 
     def halt(self, job: Job, handle: Any) -> None:
+        if handle.job_id not in self._submitted:
+            self._left.add(handle.job_id)
+            return
         super().halt(job, handle)
         if handle.state == "PENDING":
             handle.cancel()
 
     def close(self, handles: Sequence[Any]) -> None:
         for handle in handles:
-            handle.cancel()
+            if handle.job_id in self._submitted:
+                handle.cancel()
 
 
 @contextmanager

@@ -31,7 +31,11 @@ PATIENCE = 60.0
 
 
 def attend(
-    spec: Mapping[str, Any], path: str | os.PathLike[str], threads: int, should_stop: Callable[[], bool] = bool
+    spec: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    threads: int,
+    should_stop: Callable[[], bool] = bool,
+    engine: str = "",
 ) -> Ended:
     """Bring a run to its end, or to a checkpoint; an error is written into its folder and raised no further.
 
@@ -39,15 +43,19 @@ def attend(
     :param path: the run's folder
     :param threads: for PyTorch
     :param should_stop: asked now and then; so is the folder (``request_stop``)
+    :param engine: the name of the engine that this is for
     """
     directory = RunDirectory(path)
     directory.path.mkdir(parents=True, exist_ok=True)
     th.set_num_threads(threads)
-    look = Looks(lambda: should_stop() or directory.stop_requested())
+    look = Looks(lambda: should_stop() or directory.stop_requested(engine))
     if look():
         return "stopped"
     try:
         finished = _run_alone(RunSpec.from_dict(spec), directory, look)
+    except RunInUse as error:
+        directory.write_in_use(engine, str(error))
+        return "failed"
     except Exception:
         directory.write_error(traceback.format_exc())
         return "failed"
@@ -84,7 +92,8 @@ def _run_alone(spec: RunSpec, directory: RunDirectory, look: Looks) -> bool:
 
 
 def main() -> int:
-    """Read ``{"spec": ..., "path": ..., "threads": ...}`` as a line of the standard input, then attend to the run.
+    """Read ``{"spec": ..., "path": ..., "threads": ..., "engine": ...}`` as a line of the standard input, then
+    attend to the run.
 
     SIGTERM makes it stop with a checkpoint; so does the end of that input: whoever started it is gone, or wants that.
     """
@@ -103,7 +112,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    attend(order["spec"], Path(order["path"]), order["threads"], told.is_set)
+    attend(order["spec"], Path(order["path"]), order["threads"], told.is_set, order["engine"])
     return 0
 
 
