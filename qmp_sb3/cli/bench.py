@@ -38,8 +38,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("name", metavar="NAME", nargs="?", help="a definition's name, or a file that ends in .yaml")
     command.add_argument("--list", action="store_true", help="show all definitions")
-    command.add_argument("--scale", default="laptop", metavar="NAME", help="smoke, laptop (default) or full")
-    command.add_argument("--engine", default="local", metavar="NAME", help="local (default), ray or slurm")
+    command.add_argument("--scale", default="laptop", metavar="NAME", help="{scales}; default laptop")
+    command.add_argument("--engine", default="local", metavar="NAME", help="{engines}; default local")
     command.add_argument("--jobs", type=count, metavar="N", help="runs at a time (default: what there is room for)")
     command.add_argument(
         "--seeds", type=whole, nargs="+", metavar="S", help="these seeds (default: those of the scale)"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from qmp_sb3.cli import bench, eval_, list_, plot, report, results, train, tune, watch
-from qmp_sb3.cli.words import STOPPED, UsageError, closest, override
+from qmp_sb3.cli.words import STOPPED, Known, UsageError, closest, override
 
 
 class Command(Protocol):
@@ -40,6 +40,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.partition(' ')[2]}: {message}".removeprefix(": "))
+
+    def format_help(self) -> str:
+        for action in self._actions:
+            if action.help is not None:
+                action.help = action.help.format_map(Known())
+        return super().format_help()
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:

@@ -29,9 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--method", metavar="NAME", help="method, e.g. qmp")
     command.add_argument("--steps", type=count, metavar="N", help="environment steps, all tasks together, e.g. 3e5")
     command.add_argument("--seed", type=whole, metavar="S", help="default 0")
-    command.add_argument(
-        "--preset", metavar="NAME", help="hyper-parameters: fast (default), official, paper, ctpg-paper"
-    )
+    command.add_argument("--preset", metavar="NAME", help="hyper-parameters: {presets}; default fast")
     command.add_argument("--out", metavar="DIR", help="run directory (default: a name of its own in runs/)")
     command.add_argument(
         "--eval-every", type=count, metavar="N", help="steps between evaluations (default: 12 of them)"

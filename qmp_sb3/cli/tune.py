@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from qmp_sb3.cli.words import STOPPED, UsageError, count, known_names, say, stop
 
 EVALUATIONS = 8
 """Evaluations in a trial, at each of which it may be pruned."""
+FAILED = 1
+"""Exit code where no trial came to its end, or a process of the search was lost."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -31,9 +34,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--seed", type=whole, default=0, metavar="S", help="of the search and of every run (default 0)"
     )
-    command.add_argument("--preset", default="fast", metavar="NAME", help="where the search begins (default fast)")
-    command.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe (default) or random")
-    command.add_argument("--pruner", default="median", metavar="NAME", help="median (default), halving or none")
+    command.add_argument("--preset", default="fast", metavar="NAME", help="where it begins: {presets}; default fast")
+    command.add_argument("--sampler", default="tpe", metavar="NAME", help="{samplers}; default tpe")
+    command.add_argument("--pruner", default="median", metavar="NAME", help="{pruners}; default median")
     command.add_argument("--evaluations", type=count, default=EVALUATIONS, metavar="N", help="of a trial (default 8)")
     command.add_argument("--eval-episodes", type=count, default=10, metavar="N", help="of each task (default 10)")
     command.add_argument("--space", metavar="FILE", help="YAML file with other ranges")
@@ -54,7 +57,11 @@ def run(options: argparse.Namespace) -> int:
     with usage_errors("tune"):
         task = _search(options)
         with stop_on_signals() as should_stop:
-            found = tune.search(task, options.jobs, lambda text: say(console, text), should_stop)
+            try:
+                found = tune.search(task, options.jobs, lambda text: say(console, text), should_stop)
+            except tune.LostProcess as error:
+                print(f"qmp tune: {error}", file=sys.stderr)
+                return FAILED
             stopped = should_stop()
     if found is not None:
         say(console, f"Best: {found.value:.3f} in {found.folder}")
@@ -64,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     if stopped:
         say(console, "Stopped; the same command goes on.")
         return STOPPED
-    return 0 if found is not None else 1
+    return 0 if found is not None else FAILED
 
 
 def _search(options: argparse.Namespace) -> Any:

@@ -17,6 +17,24 @@ from rich.console import Console
 STOPPED = 130
 """Exit code of a run that was stopped by a signal, as shells have it."""
 
+REGISTRIES = {
+    "presets": "qmp_sb3.presets:PRESETS",
+    "scales": "qmp_sb3.experiments.scales:SCALES",
+    "engines": "qmp_sb3.experiments.engines:ENGINES",
+    "samplers": "qmp_sb3.experiments.samplers:SAMPLERS",
+    "pruners": "qmp_sb3.experiments.samplers:PRUNERS",
+}
+"""What stands in braces in a help text: where the names are known."""
+
+
+class Known(dict):
+    """For ``str.format_map``: the names of a registry, which is imported only where a help text is shown."""
+
+    def __missing__(self, key: str) -> str:
+        module, _, name = REGISTRIES[key].partition(":")
+        *names, last = getattr(importlib.import_module(module), name)
+        return f"{', '.join(names)} or {last}"
+
 
 class UsageError(Exception):
     """Something that the user can put right; the message is one line."""

@@ -21,7 +21,7 @@ class RunSpec:
     :param method: name of the method, e.g. ``"qmp"``
     :param steps: length of the run
     :param seed: seed of the model and of its training environments
-    :param preset: named set of hyper-parameters (``fast``, ``official``, ``paper``, ``ctpg-paper``)
+    :param preset: set of hyper-parameters, by its name in :data:`qmp_sb3.presets.PRESETS`
     :param overrides: constructor keywords that replace the preset's, dotted as in ``policy_kwargs.net_arch``;
         ``env_kwargs.`` comes before options of the environments
     :param eval_every: steps between two evaluations

@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,24 +19,30 @@ from typing import Any
 import numpy as np
 import optuna
 import yaml
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qmp_envs.evaluation import Evaluation
+from qmp_envs.results import MEASURES
 from qmp_sb3 import presets
 from qmp_sb3.checks import one_of
+from qmp_sb3.experiments import provenance
+from qmp_sb3.experiments.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.run import make_model, run
+from qmp_sb3.experiments.run_lock import RunInUse
 from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.experiments.samplers import PRUNERS, SAMPLERS
 from qmp_sb3.experiments.score import score
 from qmp_sb3.experiments.search_space import SearchSpace
 from qmp_sb3.experiments.summary import Summary
 
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "halving", "none")
-STARTUP_TRIALS = 5
-"""Trials that are drawn at random and never pruned, before the samplers and pruners that compare begin."""
 NAME = "qmp"
-FOLDER = "directory"
+FOLDER, DRAWN = "directory", "overrides"
+"""What a trial tells of itself: its folder, and, when all of it was drawn, the settings."""
+
+
+class LostProcess(RuntimeError):
+    """A process of the search has ended by itself."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ def search(
     :param say: is told about every trial, in one line
     :param should_stop: asked before every rollout
     :raises ValueError: before any trial, if the run cannot be made or the folder's study is another one
+    :raises LostProcess: if one of several processes was killed or failed; the same search goes on
     """
     make_model(task.spec)
     task.folder.mkdir(parents=True, exist_ok=True)
@@ -124,17 +131,8 @@ def best(task: Search) -> Found | None:
         float(trial.value or 0.0),
         task.folder / trial.user_attrs[FOLDER],
         trial.user_attrs["summary"],
-        command(replace(task.spec, overrides=trial.user_attrs["overrides"])),
+        shlex.join(provenance.command(replace(task.spec, overrides=trial.user_attrs[DRAWN]))),
     )
-
-
-def command(spec: RunSpec) -> str:
-    """``qmp train ...`` for a run."""
-    words = ["qmp", "train", "--env", spec.env, "--method", spec.method, "--steps", str(spec.steps)]
-    words += ["--seed", str(spec.seed), "--preset", spec.preset]
-    values = {key: yaml.safe_dump(one, default_flow_style=True, width=10**6) for key, one in spec.overrides.items()}
-    words += [f"{key}={text.removesuffix('...' + chr(10)).strip()}" for key, text in values.items()]
-    return shlex.join(words)
 
 
 # ---- one process ----
@@ -165,17 +163,18 @@ def _work(
     while not should_stop():
         with turn:
             trials = study.get_trials(deepcopy=False)
-            begun = {one.user_attrs[FOLDER] for one in trials if one.state != TrialState.WAITING}
+            begun = _begun(trials)
             waiting = [one for one in trials if one.state == TrialState.WAITING]
             if not waiting and len(begun) >= task.trials:
                 return
             # Drawn from the trial's number: an interrupted search has more of Optuna's trials, but draws the same.
             number = int(waiting[0].user_attrs[FOLDER].partition("-")[2]) if waiting else len(begun)
-            study.sampler = _sampler(task, number)
+            seed = np.random.SeedSequence([task.spec.seed, number]).generate_state(1)[0]
+            study.sampler = SAMPLERS[task.sampler](int(seed))
             trial = study.ask()
             trial.set_user_attr(FOLDER, f"trial-{number:03d}")
             overrides = space.draw(trial, settings, task.spec.overrides)
-            trial.set_user_attr("overrides", overrides)
+            trial.set_user_attr(DRAWN, overrides)
         _run(task, study, trial, overrides, say, should_stop)
 
 
@@ -191,14 +190,19 @@ def _run(
     try:
         spec = replace(task.spec, overrides=overrides)
         status = run(spec, task.folder / folder, watch, lambda: watch.pruned or should_stop())
-    except (ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
+        # As it is stored: the run may have ended before, when the search was killed between that and the next line.
+        value = score(_last_evaluation(task.folder / folder)) if status.finished else None
+    except RunInUse as error:
+        # A process of a killed search may still be at it. The trial stays as it is in the study, for the next time.
+        say(f"{folder}  left for the next time: {error}")
+        return
+    except (ValueError, ArithmeticError, AssertionError, RuntimeError, FileNotFoundError) as error:
         # An unlucky draw is no reason to end the search; what it was is kept.
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)
         say(f"{folder}  failed: {' '.join(str(error).split())[:200]}")
         return
-    if status.finished:
-        value = score(watch.last) if watch.last is not None else _stored_score(status.summary)
+    if value is not None:
         trial.set_user_attr("summary", status.summary)
         study.tell(trial, value)
         say(f"{folder}  {value:.3f} after {status.steps:,} steps, {time.monotonic() - began:.0f} s  {_drawn(trial)}")
@@ -209,10 +213,13 @@ def _run(
     # Else it was stopped: it stays as it is in the study, for the next time.
 
 
-def _stored_score(summary: Summary) -> float:
-    """Of a run that had ended before its trial did: the study was interrupted between the two."""
-    means = summary["mean of tasks"]
-    return means.get("success_all", means["return"])
+def _last_evaluation(folder: Path) -> Evaluation:
+    """The last evaluation of the tasks' own policies that a run has stored."""
+    rows = results_of_evaluations(folder).where(policy="own")
+    last = rows.where(step=int(rows.column("step").max()))
+    tasks = last.tasks
+    arrays = {name: last.column(column).astype(float).reshape(len(tasks), -1) for column, name in MEASURES.items()}
+    return Evaluation(tasks, **arrays)
 
 
 def _drawn(trial: Trial) -> str:
@@ -239,18 +246,20 @@ def _share(task: Search, jobs: int, should_stop: Callable[[], bool]) -> None:
                 worker.terminate()
     if not told and any(worker.exitcode for worker in workers):
         codes = ", ".join(str(worker.exitcode) for worker in workers)
-        raise RuntimeError(f"the search's processes ended with the codes {codes}; start it again to go on")
+        raise LostProcess(f"the search's processes ended with the codes {codes}; start it again to go on")
 
 
 def _worker(task: Search, turn: Any) -> None:
-    """The life of a process: SIGTERM and Ctrl-C end its trial with a checkpoint."""
+    """The life of a process: SIGTERM, Ctrl-C and the end of the search itself end its trial with a checkpoint."""
     import signal
 
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: stop.append(number))
+    parent = multiprocessing.parent_process()
+    assert parent is not None
     with _quiet():
-        _work(task, turn, lambda text: print(text, flush=True), lambda: bool(stop))
+        _work(task, turn, lambda text: print(text, flush=True), lambda: bool(stop) or not parent.is_alive())
 
 
 # ---- the study ----
@@ -258,11 +267,12 @@ def _worker(task: Search, turn: Any) -> None:
 
 def _open(task: Search, create: bool = False) -> optuna.Study:
     """The study of a search; ValueError where it is another search's."""
+    pruner = PRUNERS[task.pruner](task.spec)
     if not create:
-        return optuna.load_study(study_name=NAME, storage=task.address, pruner=_pruner(task))
+        return optuna.load_study(study_name=NAME, storage=task.address, pruner=pruner)
     try:
         study = optuna.create_study(
-            study_name=NAME, storage=task.address, direction="maximize", load_if_exists=True, pruner=_pruner(task)
+            study_name=NAME, storage=task.address, direction="maximize", load_if_exists=True, pruner=pruner
         )
     except ModuleNotFoundError as error:
         raise ValueError(f"storage {task.address} needs the package {error.name}") from error
@@ -279,29 +289,23 @@ def _open(task: Search, create: bool = False) -> optuna.Study:
     return study
 
 
+def _begun(trials: Sequence[FrozenTrial]) -> dict[str, dict[str, Any]]:
+    """Folder: what was drawn, of every trial that was drawn whole. Of one that was killed before nothing is left."""
+    return {one.user_attrs[FOLDER]: one.params for one in trials if DRAWN in one.user_attrs}
+
+
 def _take_up(study: optuna.Study) -> None:
     """Trials that were interrupted wait for their turn again, with the same values and the same folder."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if FOLDER in trial.user_attrs:
-            study.enqueue_trial(trial.params, user_attrs={FOLDER: trial.user_attrs[FOLDER]})
+    trials = study.get_trials(deepcopy=False)
+    drawn = _begun(trials)
+    waiting = {one.user_attrs[FOLDER] for one in trials if one.state == TrialState.WAITING}
+    for trial in trials:
+        if trial.state != TrialState.RUNNING:
+            continue
+        folder = trial.user_attrs.get(FOLDER)
+        if folder in drawn and folder not in waiting:
+            study.enqueue_trial(drawn[folder], user_attrs={FOLDER: folder})
         study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _sampler(task: Search, number: int) -> optuna.samplers.BaseSampler:
-    seed = int(np.random.SeedSequence([task.spec.seed, number]).generate_state(1)[0])
-    if task.sampler == "random":
-        return optuna.samplers.RandomSampler(seed)
-    return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=True, seed=seed)
-
-
-def _pruner(task: Search) -> optuna.pruners.BasePruner:
-    spec = task.spec
-    if task.pruner == "median":
-        # The first third of a run tells little.
-        return optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=spec.steps // 3)
-    if task.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=spec.eval_every)
-    return optuna.pruners.NopPruner()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from qmp_sb3 import presets
 from qmp_sb3.cli import UsageError, main
 from qmp_sb3.cli.main import parse
 from qmp_sb3.cli.words import override
-from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run, video
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, engines, run, samplers, scales, video
 from qmp_sb3.experiments.live import LiveTable, PlainLines
 from qmp_sb3.experiments.run import extend
 
@@ -95,6 +95,28 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert expected in message
     assert message.startswith("qmp ") and message.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [
+        ("train", presets.PRESETS),
+        ("tune", presets.PRESETS),
+        ("tune", samplers.SAMPLERS),
+        ("tune", samplers.PRUNERS),
+        ("bench", scales.SCALES),
+        ("bench", engines.ENGINES),
+    ],
+)
+def test_help_has_the_names_that_are_known(
+    command: str, known: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(known, "newest", None)
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = "".join(capsys.readouterr().out.split())  # argparse breaks lines
+    *names, last = known
+    assert f"{','.join(names)}or{last};" in shown and last == "newest"
 
 
 def test_overrides_stand_anywhere() -> None:

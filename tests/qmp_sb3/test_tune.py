@@ -18,10 +18,13 @@ from qmp_envs.evaluation import Evaluation  # noqa: E402
 from qmp_sb3 import presets  # noqa: E402
 from qmp_sb3.cli import main  # noqa: E402
 from qmp_sb3.cli.main import parse  # noqa: E402
+from qmp_sb3.cli.train import _new  # noqa: E402
 from qmp_sb3.experiments import RunDirectory, RunSpec  # noqa: E402
+from qmp_sb3.experiments.provenance import command  # noqa: E402
+from qmp_sb3.experiments.samplers import PRUNERS  # noqa: E402
 from qmp_sb3.experiments.score import score  # noqa: E402
 from qmp_sb3.experiments.search_space import SearchSpace  # noqa: E402
-from qmp_sb3.experiments.tune import Search, command, search  # noqa: E402
+from qmp_sb3.experiments.tune import LostProcess, Search, search  # noqa: E402
 from tests.qmp_sb3.test_cli import ID, REACHER, quick_spec  # noqa: E402
 
 FIXED = {"learning_starts": 40, "policy_kwargs.net_arch": [8], "buffer_size": 1000, "batch_size": 8}
@@ -151,7 +154,7 @@ def test_a_search_makes_runs_and_prints_the_command_of_the_best(tmp_path: Path, 
     shown = capsys.readouterr().out.strip().splitlines()
     options = parse(shlex.split(shown[-1])[1:])
     best = RunDirectory(next(line for line in shown if line.startswith("Best")).rpartition(" in ")[2])
-    assert options.overrides == best.config()["run"]["overrides"]
+    assert _new(options)[0].to_dict() == best.config()["run"], "repeats the best trial"
     assert options.overrides["behavior"].startswith("hold(") and options.overrides["buffer_size"] == 1000
     assert (options.env, options.method, options.steps) == (ID, "qmp-hold", 120)
     assert [RunDirectory(path).result() is not None for path in sorted((tmp_path / "t").glob("trial-*"))] == [True] * 2
@@ -181,8 +184,79 @@ def test_a_trial_that_was_cut_goes_on_in_its_folder(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines] == ["trial-000", "trial-001"]
 
 
+def killed(owner: type, name: str, call: int) -> pytest.MonkeyPatch:
+    """Until undone, the given call of a method ends the search as a kill would."""
+    patch, method, calls = pytest.MonkeyPatch(), getattr(owner, name), iter(range(1, 10**6))
+
+    def mortal(*arguments: object, **options: object) -> object:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return method(*arguments, **options)
+
+    patch.setattr(owner, name, mortal)
+    return patch
+
+
+def search_until_killed(task: Search, owner: type, name: str, call: int) -> None:
+    patch = killed(owner, name, call)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            search(task, say=lambda line: None)
+    finally:
+        patch.undo()
+
+
+def test_a_kill_while_a_trial_is_drawn_loses_nothing(tmp_path: Path) -> None:
+    """Before it has its folder, before it has all its values, and both again when it is taken up."""
+    whole = search(task(tmp_path / "whole", 2), say=lambda line: None)
+    parts = task(tmp_path / "parts", 2)
+    for call in (1, 2):  # a new trial is told its folder, then what was drawn
+        search_until_killed(parts, optuna.trial.Trial, "set_user_attr", call)
+        assert not drawn(parts.folder)
+    asked = iter(range(10**6))
+    search(parts, say=lambda line: None, should_stop=lambda: next(asked) > 60)
+    search_until_killed(parts, optuna.trial.Trial, "set_user_attr", 1)
+    search_until_killed(parts, optuna.study.Study, "tell", 1)  # queued again, and not yet crossed out
+    found = search(parts, say=lambda line: None)
+    assert whole is not None and found is not None
+    assert drawn(whole.folder.parent) == drawn(parts.folder)
+    assert (whole.value, whole.folder.name) == (found.value, found.folder.name)
+
+
+def test_a_run_that_ended_before_its_trial_has_the_same_score(tmp_path: Path) -> None:
+    whole = search(task(tmp_path / "whole", 1), say=lambda line: None)
+    parts = task(tmp_path / "parts", 1)
+    search_until_killed(parts, optuna.study.Study, "tell", 1)
+    assert RunDirectory(parts.folder / "trial-000").result() is not None
+    found = search(parts, say=lambda line: None)
+    assert whole is not None and found is not None and whole.value == found.value
+
+
+def test_a_trial_whose_folder_is_in_use_waits_for_the_next_time(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with RunDirectory(tmp_path / "trial-000").lock():
+        search(task(tmp_path, 2), say=lines.append)
+    assert lines[0].startswith("trial-000  left for the next time: ") and "being written by process" in lines[0]
+    search(task(tmp_path, 2), say=lines.append)
+    assert [line.split()[0] for line in lines] == ["trial-000", "trial-001", "trial-000"]
+    assert len(drawn(tmp_path)) == 2
+
+
+def test_a_lost_process_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lose(*arguments: object) -> None:
+        raise LostProcess("the search's processes ended with the codes -9, 0; start it again to go on")
+
+    monkeypatch.setattr("qmp_sb3.experiments.tune._share", lose)
+    words = ["tune", "--env", ID, "--method", "qmp", "--jobs", "2", "--out", str(tmp_path / "t"), *WORDS]
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("qmp tune: the search's processes") and error.count("\n") == 1
+
+
 def test_a_hopeless_trial_is_pruned_with_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qmp_sb3.experiments.tune._pruner", lambda task: optuna.pruners.ThresholdPruner(lower=1.0))
+    monkeypatch.setitem(PRUNERS, "median", lambda spec: optuna.pruners.ThresholdPruner(lower=1.0))
     lines: list[str] = []
     assert search(task(tmp_path, 2), say=lines.append) is None
     assert all("pruned after 40 steps" in line for line in lines) and len(lines) == 2
@@ -242,5 +316,5 @@ def test_two_processes_and_sigterm(tmp_path: Path) -> None:
 def test_a_command_is_read_back_as_it_was_meant() -> None:
     overrides = {"behavior": "hold(7, argmax(q))", "learning_rate": 1e-05, "policy_kwargs.net_arch": [64, 64]}
     spec = RunSpec(REACHER, "qmp-hold", 1000, 3, "paper", overrides)
-    options = parse(shlex.split(command(spec))[1:])
+    options = parse(command(spec)[1:])
     assert options.overrides == overrides and options.seed == 3 and options.preset == "paper"
