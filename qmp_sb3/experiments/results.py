@@ -79,7 +79,8 @@ def read_place(place: Path) -> Results:
 def tell_apart(runs: Sequence[Results]) -> list[Results]:
     """The runs, with settings in the method's name where runs of a method differ in them: ``"qmp gamma=0.9"``.
 
-    Settings are the preset and the overrides of the run; those that all of the method's runs share are not named.
+    Settings are the preset, the overrides and the reward of the run; those that all of the method's runs share are not
+    named.
     """
     named = []
     for run in runs:
@@ -92,10 +93,17 @@ def tell_apart(runs: Sequence[Results]) -> list[Results]:
 
 
 def _settings(run: Results) -> dict[str, object]:
-    """What may differ between two runs of a method; the preset is only there if it is not the usual one."""
+    """What may differ between two runs of a method; the preset is only there if it is not the usual one.
+
+    Of the reward only what the overrides do not say already: options of the task set are in both.
+    """
     described = run.about.get("run") or {}
     preset = described.get("preset", "fast")
-    return ({} if preset == "fast" else {"preset": preset}) | dict(described.get("overrides") or {})
+    overrides = dict(described.get("overrides") or {})
+    parts = str(run.about.get("reward") or "").split("; ")
+    reward = "; ".join(part for part in parts if f"env_kwargs.{part.partition('=')[0]}" not in overrides)
+    settings = ({} if preset == "fast" else {"preset": preset}) | overrides
+    return settings | ({"reward": reward} if reward else {})
 
 
 def by_task_set(runs: Iterable[Results]) -> dict[str, list[Results]]:
@@ -165,7 +173,7 @@ def curves(runs: Sequence[Results], measure: str, until: int | None = None, poli
     measured = [(run.key[1], _name(run), *_curve(run, measure, tasks, policy)) for run in _ordered(runs)]
     measured = [one for one in measured if len(one[2]) > 1] or measured
     for _, name, steps, _ in measured:
-        if steps[-1] < until:
+        if steps[-1] < until and len(steps) > 1:
             raise ValueError(f"{name} ends at step {steps[-1]:,}, before {until:,}")
     grid = np.unique(np.concatenate([steps for _, _, steps, _ in measured]))
     grid = grid[(grid >= max(steps[0] for _, _, steps, _ in measured)) & (grid <= until)]

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("altair", reason="the extra report is not installed")
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 
+from qmp_envs.results import Results
 from qmp_sb3.cli import main
 from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run
 from qmp_sb3.experiments.report import episode, sources, write_figures, write_report
@@ -98,7 +99,7 @@ def test_it_loads_nothing_and_may_not(report: str) -> None:
 
 
 def test_curves_have_the_means_of_the_results(runs: list[Path], report: str) -> None:
-    from qmp_sb3.experiments.results import Results, curves
+    from qmp_sb3.experiments.results import curves
 
     expected = curves([Results.read(path) for path in runs[3:6]], "success_any")
     columns = charts(report)["multistagereacher-v0-success_any"]["panels"][0]
@@ -117,6 +118,44 @@ def test_an_unfinished_run_is_named_and_not_counted(report: str) -> None:
     assert "7 runs, 2 methods, 1 task set; 1 of them unfinished" in report
     assert "Not counted, because unfinished: qmp seed 3 (40,000 of 100,000 steps)" in report
     assert "3 seeds of each method" in report
+
+
+def test_an_agent_with_one_later_evaluation_stands_beside_curves(runs: list[Path], tmp_path: Path) -> None:
+    theirs = [synthetic_run(tmp_path / f"{end}", "their-agent", end, steps=end, points=1) for end in (300_000, 300_001)]
+    alone = synthetic_run(tmp_path / "alone", "qmp", 9, steps=300_000, points=1)
+    given = [*runs[:6], *theirs, alone]
+    html = write_report(given, tmp_path / "report.html", films=0).read_text()
+    assert "At 100,000 steps (the mean of the last three evaluations)" in html
+    [group] = sources.read(given)
+    scored = group.scores("return")
+    assert {method: len(values) for method, values in scored.items()} == {"no-sharing": 3, "qmp": 4, "their-agent": 2}
+    np.testing.assert_array_equal(scored["their-agent"][0], group.curve("their-agent", "return")[1][0, :, -1])
+    assert group.seeds("qmp") == [0, 1, 2], "one point is no curve"
+
+
+def test_a_run_without_an_evaluation_up_to_the_end_is_named_and_left_out(runs: list[Path], tmp_path: Path) -> None:
+    coarse = [
+        synthetic_run(tmp_path / method, method, 7, steps=800_000, points=2, mixed=False) for method in ("qmp", "data")
+    ]
+    html = write_report([*runs[:6], *coarse], tmp_path / "report.html", films=0).read_text()
+    names = "qmp seed 7 (first evaluated at 400,000 steps) and data seed 7 (first evaluated at 400,000 steps)"
+    assert f"Not counted, because they have no evaluation up to there: {names}." in html
+    [group] = sources.read([*runs[:6], *coarse])
+    assert {method: len(values) for method, values in group.scores("return").items()} == {"no-sharing": 3, "qmp": 3}
+    assert group.seeds("qmp") == [0, 1, 2] and group.seeds("data") == [7], "its own curve is drawn"
+
+
+def test_a_graphics_card_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qmp_sb3.experiments import provenance
+    from qmp_sb3.experiments.report.tables import machine
+
+    cards = ["H200", "H200", "A100"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(cards))
+    monkeypatch.setattr("torch.cuda.get_device_name", cards.__getitem__)
+    results = Results.read(synthetic_run(tmp_path / "run"))
+    found = provenance.machine()
+    text = machine(sources.Run(Results(results.table, {**results.about, "machine": found}), None))
+    assert text.startswith(str(found["processor"])) and text.endswith(", 2 x H200, A100")
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:

@@ -232,6 +232,24 @@ def test_settings_that_differ_are_named() -> None:
     assert [one.key[1] for one in tell_apart(runs[:1])] == ["qmp"]
 
 
+def test_rewards_that_differ_are_named() -> None:
+    def of(seed: int, reward: str | None, **overrides: Any) -> Results:
+        results = lab("qmp", seed, CURVE)
+        return Results(results.table, {**results.about, "reward": reward, "run": {"overrides": overrides}})
+
+    runs = [
+        of(0, "theirs; dense"),
+        of(1, "theirs; sparse"),
+        of(2, "theirs; dense; bonus=2", **{"env_kwargs.bonus": 2}),
+        of(3, None),
+    ]
+    named = [one.key[1] for one in tell_apart(runs)]
+    dense, sparse = "qmp reward=theirs; dense", "qmp reward=theirs; sparse"
+    assert named == [dense, sparse, "qmp env_kwargs.bonus=2 reward=theirs; dense", "qmp"]
+    assert set(scores(tell_apart(runs[:2]), "subgoals")) == {dense, sparse}, "two rewards have no mean"
+    assert [one.key[1] for one in tell_apart([runs[0], of(4, "theirs; dense")])] == ["qmp", "qmp"]
+
+
 def test_runs_are_found_in_files_run_directories_and_folders(finished: Path, tmp_path: Path) -> None:
     lab("ours", 0, CURVE).write(tmp_path / "lab.csv")
     assert [one.key[:2] for one in read_runs([finished.parent, tmp_path / "lab.csv"])] == [

@@ -64,6 +64,19 @@ class Run:
         """The step of the last evaluation."""
         return int(self.results.column("step").max())
 
+    @cached_property
+    def evaluated(self) -> np.ndarray:
+        """Steps of the evaluations of the tasks' own policies, ``(points,)``; ValueError where there is none."""
+        steps = np.unique(self.results.where(policy="own").column("step"))
+        if not len(steps):
+            raise ValueError(f"{self.method}, seed {self.seed}, has no evaluations of the policy 'own'")
+        return steps
+
+    @property
+    def single(self) -> bool:
+        """Whether it was evaluated once only, as an agent is that nobody watched learning."""
+        return len(self.evaluated) == 1
+
     @property
     def seconds(self) -> float | None:
         """Wall time up to the last evaluation."""
@@ -120,7 +133,16 @@ class TaskSetRuns:
 
     @cached_property
     def compared(self) -> tuple[Run, ...]:
-        """The runs that scores are made of: those that reached their end, or all if none did."""
+        """The runs that scores are made of: those that reached their end, or all if none did; not :attr:`late`."""
+        return tuple(evaluated_together(self._ended))
+
+    @cached_property
+    def late(self) -> tuple[Run, ...]:
+        """Runs without a score: their first evaluation comes after the last step that all runs reached."""
+        return tuple(run for run in self._ended if run not in self.compared)
+
+    @property
+    def _ended(self) -> tuple[Run, ...]:
         return tuple(run for run in self.runs if run.finished) or self.runs
 
     @property
@@ -137,9 +159,14 @@ class TaskSetRuns:
         return sorted(run.seed for run in self.of(method))
 
     def of(self, method: str) -> list[Run]:
-        """The runs of a method whose curves are drawn: the finished ones, or all if none is."""
+        """The runs of a method whose curves are drawn: the finished ones, or all if none is.
+
+        Without those that have no point in common with the others, see :func:`evaluated_together`, and without those
+        of a single evaluation if there are others.
+        """
         runs = [run for run in self.runs if run.method == method]
-        return sorted([run for run in runs if run.finished] or runs, key=lambda run: run.seed)
+        runs = evaluated_together([run for run in runs if run.finished] or runs)
+        return sorted([run for run in runs if not run.single] or runs, key=lambda run: run.seed)
 
     def curve(self, method: str, measure: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps ``(points,)`` and the values ``(runs, tasks, points)`` of a method, as far as all its runs go."""
@@ -154,17 +181,14 @@ class TaskSetRuns:
 
     @cached_property
     def evaluations(self) -> int:
-        """Evaluations that a score is the mean of."""
-        counts = [len(np.unique(steps[steps <= self.scored_at])) for steps in self._own_steps()]
-        return LAST if min(counts) >= LAST else 1
-
-    def _own_steps(self) -> list[np.ndarray]:
-        return [run.results.where(policy="own").column("step") for run in self.compared]
+        """Evaluations that a score is the mean of; a run that has a single one is judged by that."""
+        counts = [int((run.evaluated <= self.scored_at).sum()) for run in self.compared if not run.single]
+        return LAST if min(counts, default=1) >= LAST else 1
 
     def scores(self, measure: str) -> dict[str, np.ndarray]:
         """Method -> ``(runs, tasks)`` of the runs that are compared, methods in order."""
         runs = [run.results for run in self.compared]
-        found = scores(runs, measure, at=self.scored_at, last=self.evaluations)
+        found = scores(runs, measure, last=self.evaluations)
         order = [runs[0].tasks.index(task) for task in self.tasks]
         return {method: found[method][:, order] for method in self.methods if method in found}
 
@@ -198,6 +222,12 @@ def read(paths: Iterable[Path]) -> list[TaskSetRuns]:
     groups = by_task_set(run.results for run in runs)
     of_methods = looks(in_order(run.method for run in runs))
     return [TaskSetRuns(id, tuple(run for run in runs if run.results.key[0] == id), of_methods) for id in groups]
+
+
+def evaluated_together(runs: Sequence[Run]) -> list[Run]:
+    """The runs that have an evaluation up to :func:`common_end`, or a single one, whenever it was."""
+    end = common_end(run.results for run in runs)
+    return [run for run in runs if run.single or (run.evaluated <= end).any()]
 
 
 def in_order(methods: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -91,11 +92,18 @@ def scores(runs: TaskSetRuns) -> Table:
 
 
 def _left_out(runs: TaskSetRuns) -> str:
-    missing = [run for run in runs.unfinished if run not in runs.compared]
-    if not missing:
-        return "" if not runs.unfinished else " None of these runs reached its end."
-    names = [f"{run.method} seed {run.seed} ({run.steps:,} of {run.spec['steps']:,} steps)" for run in missing]
-    return f" Not counted, because unfinished: {listed(names)}."
+    text = ""
+    if len(runs.unfinished) == len(runs.runs):
+        text = " None of these runs reached its end."
+    elif runs.unfinished:
+        names = [
+            f"{run.method} seed {run.seed} ({run.steps:,} of {run.spec['steps']:,} steps)" for run in runs.unfinished
+        ]
+        text = f" Not counted, because unfinished: {listed(names)}."
+    if runs.late:
+        names = [f"{run.method} seed {run.seed} (first evaluated at {run.evaluated[0]:,} steps)" for run in runs.late]
+        text += f" Not counted, because they have no evaluation up to there: {listed(names)}."
+    return text
 
 
 def costs(groups: Sequence[TaskSetRuns]) -> Table:
@@ -141,7 +149,9 @@ def _spread(speed: Sequence[float]) -> str:
 def machine(run: Run) -> str:
     """The kind of machine that a run was trained on."""
     about = run.about.get("machine") or {}
-    parts = [str(about[key]) for key in ("processor", "gpu") if about.get(key)]
+    parts = [str(about["processor"])] if about.get("processor") else []
     parts = parts or [str(about[key]) for key in ("system", "architecture") if about.get(key)]
     cpus = about.get("cpus")
-    return ", ".join([*parts, *([number_of(int(cpus), "core")] if cpus else [])])
+    gpus = Counter(map(str, about.get("gpus") or ()))
+    cards = [name if count == 1 else f"{count} x {name}" for name, count in gpus.items()]
+    return ", ".join([*parts, *([number_of(int(cpus), "core")] if cpus else []), *cards])
