@@ -60,11 +60,10 @@ def play(run: Run, most: int, seed: int = 0) -> Iterator[Episode]:
     """
     assert run.directory is not None
     trained = TrainedRun.open(run.directory)
-    model = trained.model
-    names = [*trained.task_names, *(f"fixed-{number}" for number in range(model.behavior.n_fixed()))]
+    names = trained.model.candidates
     tasks = np.unique(np.linspace(0, len(trained.task_names) - 1, min(most, len(trained.task_names))).round())
     for task in tasks.astype(int).tolist():
-        yield _episode(trained, task, tuple(names), seed)
+        yield _episode(trained, task, names, seed)
 
 
 def _episode(trained: TrainedRun, task: int, names: tuple[str, ...], seed: int) -> Episode:
