@@ -168,7 +168,9 @@ def test_the_top_says_whether_runs_can_be_compared(runs: list[Path], tmp_path: P
     html = write_report(runs[3:], tmp_path / "one.html", films=0).read_text()
     top = html[html.index("<h1") :]
     top = top[: top.index("<h2")]
-    expected = "Reward: not recorded. 100,000 steps (qmp), 40,000 steps (qmp). Seeds 0, 1, 2 and 3. Code: git c0ffee."
+    expected = (
+        "Reward: released code of QMP. 100,000 steps (qmp), 40,000 steps (qmp). Seeds 0, 1, 2 and 3. Code: git c0ffee."
+    )
     assert f"QMP/MultistageReacher-v0. {expected}" in top
     files = [described("a", "qmp", "dense"), described("b", "data", "sparse")]
     html = write_report(files, tmp_path / "two.html", films=0).read_text()
