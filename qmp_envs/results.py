@@ -141,11 +141,17 @@ class Results:
             raise ValueError(f"{path}: {error}; qmp results validate {path} tells all") from None
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a ``.parquet`` file, or a ``.csv`` file and its ``.json``; nobody ever reads half of one."""
+        """Write a ``.parquet`` file, or a ``.csv`` file and its ``.json``; nobody ever reads half of one.
+
+        :raises FileExistsError: if the ``.json`` is there without the ``.csv``: it is something else's
+        """
         path = Path(path)
         about = json.dumps(self.about)
         if path.suffix == ".csv":
-            replace(path.with_suffix(".json"), lambda part: part.write_text(f"{about}\n", encoding="utf-8"))
+            sidecar = path.with_suffix(".json")
+            if sidecar.exists() and not path.exists():
+                raise FileExistsError(f"{sidecar} is there already, without {path.name}; choose another name")
+            replace(sidecar, lambda part: part.write_text(f"{about}\n", encoding="utf-8"))
             replace(path, lambda part: pa.csv.write_csv(self.table, part))
         elif path.suffix == ".parquet":
             write_parquet(path, self.table, self.about)

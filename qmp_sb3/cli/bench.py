@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from qmp_sb3.cli.words import STOPPED, count, override, say, stop_on_signals, usage_errors, whole
+from qmp_sb3.cli.words import STOPPED, UsageError, count, override, say, stop_on_signals, usage_errors, whole
 
 if TYPE_CHECKING:
     from qmp_sb3.experiments.benchmark import Benchmark
     from qmp_sb3.experiments.run_spec import RunSpec
 
 FAILED = 1
-"""Exit code where runs failed."""
+"""Exit code where runs failed, or could not be compared and reported."""
 OF_ENGINE = "engine."
 """What stands before a setting of the engine."""
 
@@ -75,16 +75,28 @@ def run(options: argparse.Namespace) -> int:
     with usage_errors("bench"), stop_on_signals() as should_stop:
         board = LiveBoard(console) if console.is_terminal else PlainBoard(console)
         outcomes = list(engine.map(runs, should_stop, board))
-    _compare(console, benchmark, runs)
     for outcome in outcomes:
         if outcome.state == "failed":
             say(console, f"Failed: {outcome.job}: {outcome.reason}; see {outcome.job.path}")
     states = {outcome.state for outcome in outcomes}
+    compared = _attempt(console, "No comparison", lambda: _compare(console, benchmark, runs))
     if "stopped" in states:
         say(console, f"Stopped with checkpoints; go on with: {shlex.join(['qmp', *options.words])}")
         return STOPPED
-    _report(console, benchmark, runs, Path(options.out) / f"{benchmark.name}-{size.name}.html")
-    return FAILED if "failed" in states else 0
+    out = Path(options.out) / f"{benchmark.name}-{size.name}.html"
+    reported = _attempt(console, "No report", lambda: _report(console, benchmark, runs, out))
+    return 0 if compared and reported and "failed" not in states else FAILED
+
+
+def _attempt(console: Console, without: str, act: Callable[[], None]) -> bool:
+    """Whether ``act`` worked; else the reason is said in a line: the runs are done, and are there for another try."""
+    try:
+        with usage_errors("bench"):
+            act()
+    except UsageError as error:
+        say(console, f"{without}: {str(error).removeprefix('bench: ')}")
+        return False
+    return True
 
 
 def _list() -> Table:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INVALID = 1
 """Exit code of ``validate`` for a file that something is wrong with."""
+STATISTICS = "iqm (default), mean, median or optimality_gap of runs and tasks"
 FORMATS = ("evaluations", "marl-eval", "rliable", "csv")
 
 
@@ -31,6 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     show = actions.add_parser("show", help="compare methods", allow_abbrev=False)
     _add_runs(show)
     show.add_argument("--measure", action="append", metavar="NAME", help="default: all; may be given several times")
+    show.add_argument("--statistic", default="iqm", metavar="NAME", help=STATISTICS)
     show.add_argument("--at", type=whole, metavar="STEPS", help="default: the last that every run reached")
     show.add_argument("--last", type=count, default=1, metavar="N", help="mean over the last N evaluations (default 1)")
     show.add_argument("--policy", choices=("own", "mixture"), default="own", help="default own")
@@ -75,7 +77,8 @@ def _show(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments.results import by_task_set, read_runs
 
     groups = by_task_set(read_runs(options.runs))
-    compared = [compare(runs, options.measure, options.at, options.last, options.policy) for runs in groups.values()]
+    how = (options.measure, options.at, options.last, options.policy, options.statistic)
+    compared = [compare(runs, *how) for runs in groups.values()]
     if options.json:
         print(json.dumps([one.to_dict() for one in compared], indent=2))
         return 0
@@ -99,8 +102,9 @@ def _collect(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments.results import Results, read_runs
 
     out = Path(options.out)
-    if out.exists():
-        raise UsageError(f"results collect: {out} is there already; choose another --out")
+    for file in (out, out.with_suffix(".json")) if out.suffix == ".csv" else (out,):
+        if file.exists():
+            raise UsageError(f"results collect: {file} is there already; choose another --out")
     together = Results.concatenate(read_runs(options.runs))
     together.write(out)
     say(Console(), f"{out}: {_extent(together)}")

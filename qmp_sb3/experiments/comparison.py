@@ -10,10 +10,16 @@ import numpy as np
 from rich.table import Table
 
 from qmp_envs.results import MEASURES, Results
+from qmp_sb3.checks import one_of
 from qmp_sb3.experiments import statistics
 from qmp_sb3.experiments.results import common_end, scores
 from qmp_sb3.experiments.statistics import Interval
 from qmp_sb3.experiments.summary import COLUMNS, cell
+
+HEADINGS = {"iqm": "IQM", "mean": "mean", "median": "median", "optimality_gap": "optimality gap"}
+"""Statistic: heading of its column."""
+NO_SHARES = ("return", "length")
+"""Measures that have no upper limit of 1."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,9 @@ class Row:
 
     :param runs: how many
     :param step: environment steps of all tasks together at the evaluations; of the latest if they differ
-    :param iqm: over runs and tasks
-    :param mean: the same
+    :param statistic: name of :data:`~qmp_sb3.experiments.statistics.AGGREGATES`
+    :param value: of the statistic over runs and tasks
+    :param mean: over runs and tasks
     :param rank: mean over tasks of the method's rank among the compared ones; 1 is the best
     :param tasks: task -> mean over runs
     """
@@ -32,7 +39,8 @@ class Row:
     measure: str
     runs: int
     step: int
-    iqm: Interval
+    statistic: str
+    value: Interval
     mean: Interval
     rank: float
     tasks: dict[str, float]
@@ -40,8 +48,8 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Plain values; an interval is ``[low, high]``, null where there is a single run."""
         plain: dict[str, Any] = {"method": self.method, "measure": self.measure, "runs": self.runs, "step": self.step}
-        for name in ("iqm", "mean"):
-            value, low, high = map(float, getattr(self, name))
+        for name, interval in ((self.statistic, self.value), ("mean", self.mean)):
+            value, low, high = map(float, interval)
             plain |= {name: value, f"{name}_interval": None if np.isnan(low) else [low, high]}
         return {**plain, "rank": self.rank, "tasks": self.tasks}
 
@@ -66,7 +74,8 @@ class Comparison:
         table = Table(title=self.task_set, title_justify="left")
         for heading in ("measure", "method"):
             table.add_column(heading)
-        headings = ["runs", "steps", "IQM", "95 % interval", "mean", "rank", *(self.tasks if tasks else ())]
+        statistic = HEADINGS[self.rows[0].statistic] if self.rows else ""
+        headings = ["runs", "steps", statistic, "95 % interval", "mean", "rank", *(self.tasks if tasks else ())]
         for heading in headings:
             table.add_column(heading, justify="right")
         shown = ""
@@ -75,7 +84,7 @@ class Comparison:
             if row.measure != shown:
                 table.add_section()
             by_task = [cell(name, row.tasks[task]) for task in self.tasks] if tasks else []
-            values = [cell(name, float(row.iqm.value)), _interval(name, row.iqm), cell(name, float(row.mean.value))]
+            values = [cell(name, float(row.value.value)), _interval(name, row.value), cell(name, float(row.mean.value))]
             first = COLUMNS[name] if name != shown else ""
             table.add_row(first, row.method, str(row.runs), f"{row.step:,}", *values, f"{row.rank:.1f}", *by_task)
             shown = name
@@ -88,32 +97,41 @@ def compare(
     at: int | None = None,
     last: int = 1,
     policy: str = "own",
+    statistic: str = "iqm",
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
     """Compare the methods of single runs of one task set.
 
-    :param measures: None for all that every run has
+    :param measures: None for all that every run has and the statistic is made for
     :param at: environment steps, None for the last that every run reached; see
         :func:`~qmp_sb3.experiments.results.scores`, also for ``last`` and ``policy``
+    :param statistic: name of :data:`~qmp_sb3.experiments.statistics.AGGREGATES`; the optimality gap is that to 1, so
+        it is only there for shares
     :param resamples: of the bootstrap intervals
     :param seed: of the resamples
+    :raises ValueError: for an unknown statistic, one that the measure does not have, and as :func:`scores`
     """
+    of_scores = statistics.AGGREGATES[one_of("statistic", statistic, statistics.AGGREGATES)]
+    without = NO_SHARES if statistic == "optimality_gap" else ()
     if measures is None:
-        measures = [name for name in MEASURES if not any(np.isnan(run.column(name)).any() for run in runs)]
+        whole = [name for name in MEASURES if not any(np.isnan(run.column(name)).any() for run in runs)]
+        measures = [name for name in whole if name not in without]
+    for name in set(measures).intersection(without):
+        raise ValueError(f"{name} has no {statistic}: that is the distance of a share to 1")
     rows, end = [], common_end(runs) if at is None else at
     for measure in measures:
         by_method = scores(runs, measure, at, last, policy)
         better = [-values if measure == "length" else values for values in by_method.values()]
         ranks = statistics.mean_ranks(*better)
         for (method, values), rank in zip(by_method.items(), ranks, strict=True):
-            iqm, mean = (
-                statistics.bootstrap(statistic, values, resamples=resamples, seed=seed)
-                for statistic in (statistics.iqm, statistics.mean)
+            value, mean = (
+                statistics.bootstrap(aggregate, values, resamples=resamples, seed=seed)
+                for aggregate in (of_scores, statistics.mean)
             )
             tasks = dict(zip(runs[0].tasks, values.mean(axis=0).tolist(), strict=True))
             step = max(_evaluated_at(run, end) for run in runs if run.key[1] == method)
-            rows.append(Row(method, measure, len(values), step, iqm, mean, float(rank), tasks))
+            rows.append(Row(method, measure, len(values), step, statistic, value, mean, float(rank), tasks))
     return Comparison(runs[0].key[0], runs[0].tasks, tuple(rows))
 
 
@@ -127,4 +145,4 @@ def _interval(measure: str, interval: Interval) -> str:
     low, high = float(interval.low), float(interval.high)
     if np.isnan(low):
         return "one run"
-    return f"{low:,.1f} to {high:,.1f}" if measure in ("return", "length") else f"{low:.0%} to {high:.0%}"
+    return f"{low:,.1f} to {high:,.1f}" if measure in NO_SHARES else f"{low:.0%} to {high:.0%}"

@@ -112,6 +112,8 @@ def borrowed(acted: np.ndarray) -> np.ndarray:
 
 
 HEADINGS = ("task set", "method", "runs", "mean ± sd of seeds", "IQM [95 %]", "published")
+DIGITS = {"percent": 1, "share": 2, "return": 1, "thousands": 2, "hours": 2}
+"""Decimals that a number of this unit is shown with."""
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -139,8 +141,8 @@ def _figures(row: Row) -> tuple[str, str]:
     """Mean and IQM as text, with as many digits as the unit needs."""
     if row.iqm is None:
         return "-", "-"
-    digits = {"percent": 1, "share": 2, "return": 1, "thousands": 2, "hours": 2}[row.part.unit]
-    spread = "" if np.isnan(row.spread) else f" ± {row.spread:.{digits}f}"
+    digits = DIGITS[row.part.unit]
+    spread = "" if np.isnan(row.spread) else f" ± {row.spread:,.{digits}f}"
     low, high = float(row.iqm.low), float(row.iqm.high)
-    interval = "" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{row.mean:.{digits}f}{spread}", f"{float(row.iqm.value):.{digits}f}{interval}"
+    interval = "" if np.isnan(low) else f" [{low:,.{digits}f}, {high:,.{digits}f}]"
+    return f"{row.mean:,.{digits}f}{spread}", f"{float(row.iqm.value):,.{digits}f}{interval}"

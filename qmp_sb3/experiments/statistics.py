@@ -60,7 +60,7 @@ def optimality_gap(scores: np.ndarray, target: float = 1.0) -> np.ndarray:
 
 
 AGGREGATES: Mapping[str, Statistic] = {"iqm": iqm, "mean": mean, "median": median, "optimality_gap": optimality_gap}
-"""By name, for the command line and reports."""
+"""By name, for the command line."""
 
 
 # ---- comparisons -------------------------------------------------------------------------------------------
@@ -128,7 +128,9 @@ def steps_to_reach(values: np.ndarray, steps: np.ndarray, level: float) -> np.nd
 def sample_efficiency(
     curves: np.ndarray, statistic: Statistic = iqm, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """A statistic at every point of learning curves, with intervals; whole runs are resampled.
+    """A statistic at every point of learning curves, with intervals; see :func:`bootstrap`.
+
+    Runs are drawn for each task by itself; one that is drawn for a task counts with all its points there.
 
     :param curves: ``(runs, tasks, points)``
     :return: arrays ``(points,)``

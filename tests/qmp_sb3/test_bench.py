@@ -20,7 +20,7 @@ from qmp_sb3.cli.bench import plan
 from qmp_sb3.cli.main import parse
 from qmp_sb3.experiments import RunDirectory, RunSpec, pace
 from qmp_sb3.experiments.definitions import available, read
-from qmp_sb3.experiments.published import borrowed, compare, reached
+from qmp_sb3.experiments.published import borrowed, cells, compare, reached
 from qmp_sb3.experiments.run import describe
 from qmp_sb3.experiments.scales import SCALES
 
@@ -136,6 +136,26 @@ def test_a_failed_run_is_named_and_the_exit_code_tells(
     assert "Traceback" in (path / "error.txt").read_text(encoding="utf-8")
 
 
+def test_what_cannot_be_compared_is_a_line_after_the_failures(
+    definition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    words = ["bench", str(definition), "--scale", "smoke", "--out", str(out), *QUICK]
+    assert main([*words, "--methods", "qmp"]) == 0
+    _, [(_, good)] = plan(parse([*words, "--methods", "qmp"]))
+    (good / "results.parquet").write_bytes(b"PAR1")
+    assert main([*words, "--methods", "qmp"]) == 1, "nothing failed, but nothing was compared"
+    _, [(spec, path)] = plan(parse([*words, "--methods", "no-sharing"]))
+    path.mkdir(parents=True)
+    RunDirectory(path).write_config(describe(spec))
+    (path / "checkpoints").write_text("in the way")
+    capsys.readouterr()
+    assert main(words) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    places = [shown.index(text) for text in ("Failed: no-sharing", "No comparison: ", "No report: ")]
+    assert places == sorted(places) and "Parquet" in shown[places[1] :]
+
+
 def test_ctrl_c_saves_every_run_and_says_how_to_go_on(definition: Path, tmp_path: Path) -> None:
     words = ["bench", str(definition), "--methods", "qmp", "--seeds", "0", "--out", str(tmp_path / "runs")]
     command = [sys.executable, "-m", "qmp_sb3.cli", *words, *QUICK]
@@ -183,6 +203,7 @@ def test_ours_stand_beside_theirs_in_their_unit(definition: Path, tmp_path: Path
     assert alone.spread == pytest.approx(np.std([0, 50], ddof=1))
     assert (together.mean, together.planned, len(together.scores), str(together.published)) == (100.0, 2, 1, "50 ± 5")
     assert np.isnan(together.spread)
+    assert cells(alone) == ("point (success_any, percent)", "alone", "2 of 2", "25.0 ± 35.4", "25.0 [0.0, 50.0]", "25")
     hours = replace(benchmark, parts=tuple(replace(one, measure="hours", unit="hours") for one in benchmark.parts))
     assert [row.mean for row in compare(hours, runs)] == [2.0, 2.0]
 

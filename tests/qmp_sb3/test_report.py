@@ -158,6 +158,25 @@ def test_a_graphics_card_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert text.startswith(str(found["processor"])) and text.endswith(", 2 x H200, A100")
 
 
+def test_the_top_says_whether_runs_can_be_compared(runs: list[Path], tmp_path: Path) -> None:
+    def described(name: str, method: str, reward: str) -> Path:
+        results = Results.read(synthetic_run(tmp_path / name, method))
+        file = tmp_path / f"{name}.parquet"
+        Results(results.table, {**results.about, "reward": reward, "git": None}).write(file)
+        return file
+
+    html = write_report(runs[3:], tmp_path / "one.html", films=0).read_text()
+    top = html[html.index("<h1") :]
+    top = top[: top.index("<h2")]
+    expected = (
+        "Reward: released code of QMP. 100,000 steps (qmp), 40,000 steps (qmp). Seeds 0, 1, 2 and 3. Code: git c0ffee."
+    )
+    assert f"QMP/MultistageReacher-v0. {expected}" in top
+    files = [described("a", "qmp", "dense"), described("b", "data", "sparse")]
+    html = write_report(files, tmp_path / "two.html", films=0).read_text()
+    assert "Reward: dense (qmp), reward: sparse (data). 100,000 steps. Seed 0. Code: not recorded." in html
+
+
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     html = write_report([synthetic_run(tmp_path / "run")], tmp_path / "report.html", films=0).read_text()
     assert "One seed each: no interval." in html
@@ -273,6 +292,7 @@ def test_texts_are_stored_once() -> None:
 
 def test_ours_stand_beside_the_published_numbers(runs: list[Path]) -> None:
     from qmp_sb3.experiments.definitions import read
+    from qmp_sb3.experiments.published import cells, compare
     from qmp_sb3.experiments.report.published import published
 
     for path in runs[:6]:
@@ -280,8 +300,12 @@ def test_ours_stand_beside_the_published_numbers(runs: list[Path]) -> None:
     section = published(sources.read(runs[:6]), read("qmp-table-2"))
     [table] = section.tables
     rows = {row[0].text: [cell.text for cell in row] for row in table.rows}
-    assert rows["No-QMP (no-sharing)"][1] == "3" and rows["No-QMP (no-sharing)"][-1] == "80 ± 0"
-    assert rows["QMP (H > 1) (qmp-hold)"][2] == "not run"
+    assert rows["No-QMP (no-sharing)"][1] == "3 of 3" and rows["No-QMP (no-sharing)"][-1] == "80 ± 0"
+    assert rows["QMP (H > 1) (qmp-hold)"][1:3] == ["0 of 0", "-"]
+    assert len(section.tables[0].headings) == len(rows["No-QMP (no-sharing)"])
+    benchmark, placed = read("qmp-table-2"), [(RunSpec.from_dict(Results.read(p).about["run"]), p) for p in runs[:6]]
+    in_terminal = [cells(row)[2:] for row in compare(benchmark, placed) if row.part.id == "QMP/MultistageReacher-v0"]
+    assert [tuple(row[1:]) for row in rows.values()] == in_terminal, "the page says what the terminal says"
     assert "100,000 steps (the authors' 2,000,000), 3 seeds (the authors' 5)" in " ".join(section.about)
 
 
@@ -361,6 +385,29 @@ def test_the_timeline_says_who_acted(trained: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(again.acted, played[0].acted)
     model = TrainedRun.open(trained).model
     assert played[0].candidates == model.task_names
+
+
+def test_an_environment_that_breaks_costs_only_the_film(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qmp_envs.env import TaskSetEnv
+
+    def render(self: TaskSetEnv) -> np.ndarray:
+        raise AttributeError("there is no such body")
+
+    monkeypatch.setattr(TaskSetEnv, "render", render)
+    html = write_report([trained], tmp_path / "report.html", films=1).read_text()
+    assert "No episode of qmp, seed 0 is shown: AttributeError: there is no such body" in html
+
+
+def test_fixed_policies_have_the_names_of_the_mixture(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qmp_sb3.multitask_off_policy import MultiTaskOffPolicyAlgorithm
+
+    names = ("reach-0", "reach-1", "reach-2", "stay", "a guide")
+    monkeypatch.setattr(MultiTaskOffPolicyAlgorithm, "candidates", names)
+    monkeypatch.setattr(episode, "_episode", lambda trained, task, candidates, seed: candidates)
+    [group] = sources.read([trained])
+    assert next(episode.play(group.runs[0], most=1)) == names
 
 
 # ---- in a browser ----

@@ -20,6 +20,7 @@ from qmp_sb3.experiments.comparison import compare
 from qmp_sb3.experiments.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.results import common_end, curves, read_runs, scores, tell_apart
+from qmp_sb3.experiments.statistics import AGGREGATES
 
 REACHER, POINT = "QMP/MultistageReacher-v0", "QMP/Point2D-v0"
 QUICK = {"learning_starts": 40, "batch_size": 8, "policy_kwargs.net_arch": [8], "buffer_size": 1000}
@@ -329,6 +330,22 @@ def test_show_as_json(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert row["mean_interval"] == [0.0, 1.0] and row["tasks"] == {"left": 0.5, "right": 0.5} and row["rank"] == 1
 
 
+@pytest.mark.parametrize("statistic", AGGREGATES)
+def test_show_any_statistic(statistic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "lab.parquet")
+    lab("ours", 0, CURVE).write(file)
+    assert main(["results", "show", file, "--statistic", statistic, "--json"]) == 0
+    [compared] = json.loads(capsys.readouterr().out)
+    rows = {row["measure"]: row for row in compared["rows"]}
+    assert rows["subgoals"][statistic] == pytest.approx(float(AGGREGATES[statistic](np.array([[1.0, 0.5]]))))
+    assert ("return" in rows) == (statistic != "optimality_gap")
+    assert main(["results", "show", file, "--statistic", statistic]) == 0
+    assert statistic.replace("_", " ").lower() in capsys.readouterr().out.lower()
+    with pytest.raises(SystemExit):
+        main(["results", "show", "--help"])
+    assert statistic in capsys.readouterr().out
+
+
 def test_show_as_a_table(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["results", "show", str(finished), "--tasks", "--policy", "mixture", "--at", "1000"]) == 0
     shown = capsys.readouterr().out
@@ -353,6 +370,21 @@ def test_collect_never_overwrites(finished: Path, tmp_path: Path, capsys: pytest
     assert Results.read(out).about["run"] == reacher_spec().to_dict()
     assert main(["results", "collect", str(finished), "--out", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
+    other = tmp_path / "all.json"
+    other.write_text("[]")
+    assert main(["results", "collect", str(finished), "--out", str(tmp_path / "all.csv")]) == 2
+    assert "all.json is there already" in capsys.readouterr().err
+    assert other.read_text() == "[]" and not (tmp_path / "all.csv").exists()
+
+
+def test_a_file_beside_a_csv_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "lab.json").write_text("mine")
+    with pytest.raises(FileExistsError, match="lab.json is there already, without lab.csv"):
+        lab("ours", 0, CURVE).write(tmp_path / "lab.csv")
+    assert [file.name for file in tmp_path.iterdir()] == ["lab.json"]
+    (tmp_path / "lab.json").unlink()
+    for _ in range(2):  # its own description is replaced with it
+        lab("ours", 0, CURVE).write(tmp_path / "lab.csv")
 
 
 @pytest.mark.parametrize("form", exports.FORMATS)
@@ -368,6 +400,8 @@ def test_export(form: str, finished: Path, tmp_path: Path, capsys: pytest.Captur
         ("results show x --measures return", "did you mean '--measure'?"),
         ("results export x --format rlable --out y", "did you mean 'rliable'?"),
         ("results show nowhere", "nowhere: no results there"),
+        ("results show FILE --statistic meen", "did you mean 'mean'?"),
+        ("results show FILE --statistic optimality_gap --measure return", "return has no optimality_gap"),
         ("results validate nowhere.csv", "nowhere.csv: no such file"),
         ("results collect nowhere --out all.txt", "no results there"),
     ],
@@ -376,7 +410,8 @@ def test_mistakes_are_one_line(
     words: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(words.split()) == 2
+    file = Path(__file__).parents[2] / "benchmarks" / "results" / "Maze-v0.parquet"
+    assert main([str(file) if word == "FILE" else word for word in words.split()]) == 2
     message = capsys.readouterr().err
     assert expected in message and message.startswith("qmp results") and message.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -71,10 +71,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Page:
-    """All of a report, in the order in which it is read."""
+    """All of a report, in the order in which it is read.
+
+    :param facts: what the runs of each task set are
+    """
 
     title: str
     lead: str
+    facts: Sequence[str]
     groups: Sequence[Group]
     costs: Table
     recipes: Mapping[str, Sequence[Recipe]]
@@ -83,11 +87,15 @@ class Page:
     published: Published | None = None
 
 
+NAMES = ("title", "lead", "facts", "groups", "costs", "recipes", "notes", "published")
+"""What the template takes from the page as it is."""
+
+
 def html(page: Page) -> str:
     """The page as one file that loads nothing from anywhere, and whose policy forbids it to."""
     library, script = _safe_script(_library()), _safe_script(_file("report.js"))
     return _template().render(
-        **{name: getattr(page, name) for name in ("title", "lead", "groups", "costs", "recipes", "notes", "published")},
+        **{name: getattr(page, name) for name in NAMES},
         version=versions()["qmp-suite"],
         colors={method: look.color for method, look in page.looks.items()},
         policy=_policy(library, script),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qmp_sb3.experiments.report.page import Published
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.tables import Cell, Table
@@ -14,17 +12,16 @@ from qmp_sb3.experiments.report.words import number_of
 from qmp_sb3.experiments.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from qmp_sb3.experiments.benchmark import Benchmark, Part
+    from qmp_sb3.experiments.benchmark import Benchmark
     from qmp_sb3.experiments.published import Row
 
-DIGITS = {"percent": 1, "share": 2, "return": 0, "thousands": 2, "hours": 2}
-"""Decimals that a number of this unit is shown with."""
+COLUMNS = (("method", ""), ("runs", ""), ("ours, mean", ""), ("ours, IQM", ""), ("published", "as printed"))
 
 
 def published(groups: Sequence[TaskSetRuns], benchmark: Benchmark) -> Published:
     """The section of the report, from the run directories among the runs."""
     from qmp_sb3.experiments.benchmark import MEASURES, MOMENTS
-    from qmp_sb3.experiments.published import compare
+    from qmp_sb3.experiments.published import cells, compare
 
     runs = [run for group in groups for run in group.runs if run.directory is not None]
     placed = [(RunSpec.from_dict(run.spec), run.directory) for run in runs if run.directory is not None]
@@ -35,7 +32,9 @@ def published(groups: Sequence[TaskSetRuns], benchmark: Benchmark) -> Published:
         if any(len(row.scores) for row in of_part):
             caption = f"{MEASURES[part.measure].capitalize()}, in {part.unit}; {MOMENTS[benchmark.moment]}. "
             caption += "Ours: mean ± standard deviation of the seeds' means, and the IQM with its 95% interval."
-            tables.append(_table(f"published-{number}", part, of_part, caption))
+            lines = [(Cell(_name(row)), *map(Cell, cells(row)[2:])) for row in of_part]
+            title = f"{part.label} ({part.id})"
+            tables.append(Table(f"published-{number}", title, caption, COLUMNS, tuple(lines)))
     about = [f"{benchmark.source}. {benchmark.about}", *scale(benchmark, runs)]
     about.append(f"Published numbers: {benchmark.published}.")
     about += [f"The paper says: {claim}" for claim in benchmark.claims]
@@ -62,24 +61,10 @@ def scale(benchmark: Benchmark, runs: Sequence[Run]) -> Iterator[str]:
             )
 
 
-def _table(name: str, part: Part, rows: Sequence[Row], caption: str) -> Table:
-    headings = (("method", ""), ("runs", ""), ("ours, mean", ""), ("ours, IQM", ""), ("published", "as printed"))
-    lines = tuple(_line(part, row) for row in rows)
-    return Table(name, f"{part.label} ({part.id})", caption, headings, lines)
-
-
-def _line(part: Part, row: Row) -> tuple[Cell, ...]:
+def _name(row: Row) -> str:
+    """What the row is of: the task set is the table's title."""
     label = row.arm.label if row.arm.label == row.arm.name else f"{row.arm.label} ({row.arm.name})"
-    first = Cell(f"– {row.task}" if row.task else label)
-    theirs = Cell(str(row.published) if row.published else "–")
-    if row.iqm is None:
-        return first, Cell("0"), Cell("not run"), Cell("–"), theirs
-    digits = DIGITS[part.unit]
-    spread = "one seed" if np.isnan(row.spread) else f"± {row.spread:,.{digits}f}"
-    center, low, high = map(float, row.iqm)
-    interval = "" if np.isnan(low) else f"[{low:,.{digits}f}, {high:,.{digits}f}]"
-    means = Cell(f"{row.mean:,.{digits}f}", spread), Cell(f"{center:,.{digits}f}", interval)
-    return first, Cell(f"{len(row.scores)}"), *means, theirs
+    return f"– {row.task}" if row.task else label
 
 
 def _range(numbers: Sequence[int]) -> str:

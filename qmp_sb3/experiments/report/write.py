@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qmp_sb3.experiments.report import bars, curves, episode, mixture, sources, tables
+from qmp_sb3.experiments.report.facts import facts
 from qmp_sb3.experiments.report.figure import Figure
 from qmp_sb3.experiments.report.page import Block, Group, Page, html
 from qmp_sb3.experiments.report.published import published
@@ -54,6 +55,7 @@ def write_report(
     page = Page(
         title=title or (benchmark.title if benchmark is not None else _title(groups)),
         lead=lead(groups),
+        facts=[facts(one) for one in groups],
         groups=[_group(one, films) for one in groups],
         costs=tables.costs(groups),
         recipes={one.id: [recipe(run) for run in one.runs] for one in groups},
@@ -144,6 +146,8 @@ def _episodes(runs: TaskSetRuns, films: int) -> tuple[list[Figure], list[str]]:
     chosen: Run = candidates[0]
     try:
         played = list(episode.play(chosen, films))
-    except (ValueError, OSError, ImportError, KeyError, RuntimeError) as error:
-        return [], [f"No episode of {chosen.method}, seed {chosen.seed} is shown: {error}"]
+    # Models and environments may be anybody's and raise anything; the report does not depend on a film.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return [], [f"No episode of {chosen.method}, seed {chosen.seed} is shown: {reason}"]
     return [episode.timeline(runs, chosen, played)], []
