@@ -65,13 +65,23 @@ def run(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments import live
     from qmp_sb3.experiments.run import prepare, train
     from qmp_sb3.experiments.summary import summary_table
+    from qmp_sb3.experiments.tracking import remembered
 
     with usage_errors("train"):
         tracking = _tracking(options)
         spec, path = _resumed(options) if options.resume is not None else _new(options)
         prepared = prepare(spec, path, options.trust)
+        before = remembered(prepared.directory, warn=not tracking) if options.resume is not None else {}
     console = Console()
     if prepared.model is not None:
+        followed = {one.tracker for one in tracking}
+        for one in before.values():
+            words = (
+                "goes on there"
+                if one.tracker in followed and options.project in (None, one.project)
+                else f"goes on without it; --track {one.tracker} resumes it"
+            )
+            say(console, f"The run was tracked by {one.tracker} (project {one.project}) and {words}")
         say(console, f"Using {prepared.model.replay_buffer}")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
@@ -94,7 +104,7 @@ def _tracking(options: argparse.Namespace) -> list[Any]:
         for name, given in (("--project", options.project), ("--track-files", options.track_files)):
             if given:
                 raise UsageError(f"train: {name} needs --track wandb or --track mlflow")
-    return [Tracking(name, options.project or "qmp", options.track_files) for name in options.track or ()]
+    return [Tracking(name, options.project, options.track_files) for name in options.track or ()]
 
 
 def _new(options: argparse.Namespace) -> tuple[Any, Path]:
