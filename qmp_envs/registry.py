@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -189,6 +189,23 @@ def make_task_set(id: str, **kwargs: Any) -> TaskSet:
     return build(about.task_set, **{**about.kwargs, **options})
 
 
+def check_options(id: str, options: Iterable[str]) -> None:
+    """Raise a TypeError unless all of these are options of the id's task set or of the environment around it.
+
+    Gymnasium's own keywords and the task set itself are neither: those name code to import, which is no matter of
+    settings that stand in a file.
+    """
+    about = entry(id)
+    given = [option for option in options if option not in DRIVER_OPTIONS]
+    name = about.task_set.rpartition(":")[2]
+    reserved = {*inspect.signature(gym.make).parameters, *inspect.signature(gym.make_vec).parameters, "task_set"}
+    for option in given:
+        if option in reserved:
+            raise TypeError(f"{option!r} is no option of {name}: it belongs to gym.make")
+    if given:
+        _refuse_unknown(name, _constructor(about.task_set), about.kwargs, given)
+
+
 def task_names(id: str, **kwargs: Any) -> tuple[str, ...]:
     """The names of an id's tasks, in the order of their ids."""
     return make_task_set(id, **kwargs).task_names
@@ -206,8 +223,19 @@ def build(task_set: str | TaskSet, **options: Any) -> TaskSet:
     fixed: Mapping[str, Any] = {}
     if task_set in ENTRIES:
         fixed, task_set = ENTRIES[task_set].kwargs, ENTRIES[task_set].task_set
+    constructor = _constructor(task_set)
+    _refuse_unknown(task_set.rpartition(":")[2], constructor, fixed, options)
+    return constructor(**fixed, **options)
+
+
+def _constructor(task_set: str) -> Callable[..., TaskSet]:
     module, _, name = task_set.partition(":")
-    constructor = getattr(import_module(module), name)
+    return getattr(import_module(module), name)
+
+
+def _refuse_unknown(
+    name: str, constructor: Callable[..., TaskSet], fixed: Mapping[str, Any], options: Iterable[str]
+) -> None:
     allowed = [option for option in inspect.signature(constructor).parameters if option not in fixed]
     for option in options:
         if option not in allowed:
@@ -218,7 +246,6 @@ def build(task_set: str | TaskSet, **options: Any) -> TaskSet:
                 raise TypeError(f"{option!r} is an option of gym.make_vec, gym.make has none of that name.")
             meant = OTHER_WORDS.get(option) or closest(option, known)
             raise TypeError(f"{name} has no option {option!r}; did you mean {meant!r}? Options: {', '.join(known)}.")
-    return constructor(**fixed, **options)
 
 
 def register() -> None:

@@ -29,6 +29,8 @@ PRESETS = {
     "paper": "the paper's table 4",
     "ctpg-paper": "the released code of the CTPG paper: another regime, with scaled rewards and shorter episodes",
 }
+ENV_OPTIONS = ("envs_per_task", "seed")
+"""Of ``env_kwargs``, what is no option of the environment but of :func:`~qmp_sb3.make_multitask_vec_env`."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
@@ -144,6 +146,7 @@ def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -
         raise ValueError("env_kwargs are for an environment given by id; this one is already made")
     arguments = settings(name, env_id, preset)
     changes = _nested(overrides)
+    check_env_options(env_id, changes.get("env_kwargs", {}))
     env_kwargs = env_options(name, env_id, preset) | changes.pop("env_kwargs", {})
     if not isinstance(env, str):
         _check_made(env, env_kwargs, preset)
@@ -165,6 +168,11 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
     for name in overrides:
         if name not in (*known, *nested, "env_kwargs") and not name.startswith("env_kwargs."):
             raise ValueError(f"unknown option {name!r}; {closest(name, [*known, *nested])}")
+
+
+def check_env_options(env_id: str, options: Mapping[str, Any]) -> None:
+    """Raise a TypeError unless these are options of the task set, or of the environments made of it."""
+    qmp_envs.registry.check_options(env_id, [name for name in options if name not in ENV_OPTIONS])
 
 
 def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:

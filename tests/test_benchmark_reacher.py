@@ -55,7 +55,9 @@ def test_the_table_names_every_seed_and_leaves_unfinished_runs_out(tmp_path):
 def test_the_time_is_that_of_the_tables_steps(tmp_path):
     for name, seconds in {"one": 600, "two": 900}.items():
         written(tmp_path / name, [1, 1, 1, 1])
-        (tmp_path / name / "result.json").write_text(json.dumps({"run": {}, "seconds": seconds, "steps": 400, "tasks": {}}))
+        (tmp_path / name / "result.json").write_text(
+            json.dumps({"run": {}, "seconds": seconds, "steps": 400, "tasks": {}})
+        )
     runs = [Curves.read(tmp_path / name) for name in ("one", "two")]
     assert minutes(runs, 200) == "5.0 to 7.5" and minutes(runs[:1], 400) == "10.0"
     assert table({"parameters+qmp": runs}, 200).endswith("| 2 of 2 | 5.0 to 7.5 |")

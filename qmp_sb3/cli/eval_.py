@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from qmp_sb3.cli.words import count, say, usage_errors, whole
+from qmp_sb3.cli.words import count, find_modules_here, say, usage_errors, whole
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -17,7 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("run", metavar="RUN_DIR")
     command.add_argument("--episodes", type=count, default=10, metavar="N", help="per task (default 10)")
     command.add_argument("--seed", type=whole, default=0, metavar="S", help="default 0")
-    command.add_argument("--trust", action="store_true", help="load what is pickled, too: it runs code of the run")
+    command.add_argument("--trust", action="store_true", help="load what runs code: pickles, a module of the task set")
     command.add_argument("--json", action="store_true", help="machine-readable, with every episode")
 
 
@@ -27,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments.trained import TrainedRun
 
     with usage_errors("eval"):
+        if options.trust:
+            find_modules_here()
         trained = TrainedRun.open(options.run, options.trust)
     evaluation = trained.evaluate(options.episodes, options.seed)
     if options.json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
@@ -54,9 +53,6 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for a usage error, 130 for a stopped run."""
-    # A module of the user's, as in --env my_tasks:Mine/Rail-v0, may lie where the command is called.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         return COMMANDS[options.command].run(options)

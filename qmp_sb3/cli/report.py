@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qmp_sb3.cli.words import say, usage_errors, whole
+from qmp_sb3.cli.words import find_modules_here, say, usage_errors, whole
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -21,6 +21,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--films", type=whole, default=3, metavar="N", help="tasks whose episode is filmed (default 3; 0: none)"
     )
+    command.add_argument("--trust", action="store_true", help="film runs, too, that run code of their own")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,7 +32,9 @@ def run(options: argparse.Namespace) -> int:
         needs_extra()
         from qmp_sb3.experiments.report import write_report
 
-        path = write_report(options.runs, options.out, title=options.title, films=options.films)
+        if options.trust:
+            find_modules_here()
+        path = write_report(options.runs, options.out, title=options.title, films=options.films, trust=options.trust)
     say(Console(), f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
     return 0
 

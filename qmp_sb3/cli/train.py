@@ -8,7 +8,17 @@ from typing import Any
 
 from rich.console import Console
 
-from qmp_sb3.cli.words import STOPPED, UsageError, count, known_names, say, stop_on_signals, usage_errors, whole
+from qmp_sb3.cli.words import (
+    STOPPED,
+    UsageError,
+    count,
+    find_modules_here,
+    known_names,
+    say,
+    stop_on_signals,
+    usage_errors,
+    whole,
+)
 
 EVALUATIONS = 12
 """Evaluations in a run, unless --eval-every says otherwise."""
@@ -20,7 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "train",
         help="train a method on a task set",
         usage="qmp train --env ID --method NAME [options] [key=value ...]\n"
-        "       qmp train --resume RUN_DIR [--steps N]",
+        "       qmp train --resume RUN_DIR [--steps N] [--trust]",
         epilog="key=value replaces a hyper-parameter: a keyword of the algorithm such as learning_rate=1e-3, "
         "policy_kwargs.net_arch=[256,256], env_kwargs.envs_per_task=4 or another option of the task set.",
         allow_abbrev=False,
@@ -38,6 +48,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints (default 1e5)")
     command.add_argument("--resume", metavar="RUN_DIR", help="go on with a stopped run")
     command.add_argument(
+        "--trust", action="store_true", help="with --resume: read what runs code: pickles, a module of the task set"
+    )
+    command.add_argument(
         "--track", action="append", metavar="NAME", help="follow the run with wandb or mlflow (may be given twice)"
     )
     command.add_argument("--project", metavar="NAME", help="project of the tracker (default qmp)")
@@ -51,13 +64,23 @@ def run(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments.run import prepare, train
     from qmp_sb3.experiments.run_lock import RunInUse
     from qmp_sb3.experiments.summary import summary_table
+    from qmp_sb3.experiments.tracking import remembered
 
     with usage_errors("train"):
         tracking = _tracking(options)
         spec, path = _resumed(options) if options.resume is not None else _new(options)
-        prepared = prepare(spec, path)
+        prepared = prepare(spec, path, options.trust)
+        before = remembered(prepared.directory, warn=not tracking) if options.resume is not None else {}
     console = Console()
     if prepared.model is not None:
+        followed = {one.tracker for one in tracking}
+        for one in before.values():
+            words = (
+                "goes on there"
+                if one.tracker in followed and options.project in (None, one.project)
+                else f"goes on without it; --track {one.tracker} resumes it"
+            )
+            say(console, f"The run was tracked by {one.tracker} (project {one.project}) and {words}")
         say(console, f"Using {prepared.model.replay_buffer}")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
@@ -83,7 +106,7 @@ def _tracking(options: argparse.Namespace) -> list[Any]:
         for name, given in (("--project", options.project), ("--track-files", options.track_files)):
             if given:
                 raise UsageError(f"train: {name} needs --track wandb or --track mlflow")
-    return [Tracking(name, options.project or "qmp", options.track_files) for name in options.track or ()]
+    return [Tracking(name, options.project, options.track_files) for name in options.track or ()]
 
 
 def _new(options: argparse.Namespace) -> tuple[Any, Path]:
@@ -94,6 +117,8 @@ def _new(options: argparse.Namespace) -> tuple[Any, Path]:
     from qmp_sb3.experiments.run_spec import RunSpec
 
     known_names("train", options.env, options.method)
+    if options.trust:
+        raise UsageError("train: --trust is for --resume: a new run reads no files")
     steps = options.steps or presets.default_steps(options.env)
     choices = {
         "seed": options.seed,
@@ -130,5 +155,7 @@ def _resumed(options: argparse.Namespace) -> tuple[Any, Path]:
     for key in options.overrides:
         raise UsageError(f"train: {key}= {keeps}")
     path = Path(options.resume)
-    spec = RunSpec.from_dict(RunDirectory(path).config()["run"])
-    return (spec if options.steps is None else extend(path, options.steps)), path
+    if options.trust:
+        find_modules_here()
+    spec = RunSpec.from_file(RunDirectory(path).config(), path, options.trust)
+    return (spec if options.steps is None else extend(path, options.steps, options.trust)), path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qmp_sb3.cli.words import UsageError, count, say, usage_errors, whole
+from qmp_sb3.cli.words import UsageError, count, find_modules_here, say, usage_errors, whole
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -18,7 +18,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", metavar="FILE", help="an .mp4 or .gif file (default: RUN_DIR/watch.mp4)")
     command.add_argument("--size", type=count, default=320, metavar="PIXELS", help="of each task (default 320)")
     command.add_argument("--seed", type=whole, default=0, metavar="S", help="default 0")
-    command.add_argument("--trust", action="store_true", help="load what is pickled, too: it runs code of the run")
+    command.add_argument("--trust", action="store_true", help="load what runs code: pickles, a module of the task set")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
     with usage_errors("watch"):
         out = Path(options.out or Path(options.run) / "watch.mp4")
         check_format(out)
+        if options.trust:
+            find_modules_here()
         trained = TrainedRun.open(options.run, options.trust)
         tasks = trained.tasks(options.task)
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -100,10 +102,21 @@ def _from_elsewhere(command: str, env: str) -> bool:
     module = env.rpartition(":")[0]
     try:
         if module:
+            find_modules_here()
             importlib.import_module(module)
     except ImportError as error:
         raise UsageError(f"{command}: cannot import {module!r} of --env {env}: {error}") from error
     return is_task_set(env)
+
+
+def find_modules_here() -> None:
+    """Let a module of the user's be imported from the folder in which the command is called.
+
+    Only where the user named one, as in ``--env my_tasks:Mine/Rail-v0``, or said ``--trust``: the folder may hold a
+    stranger's run.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 @contextmanager

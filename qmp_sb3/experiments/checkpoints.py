@@ -226,21 +226,25 @@ class Checkpoints:
 
         :param model: one that was made in the same way, whose environment becomes the restored one's
         :param checkpoint: one of these
-        :param trust: read ``environment.pkl``, which runs code; the checkpoint must be your own then
-        :raises ValueError: if there is such a file, and no trust
+        :param trust: read ``environment.pkl``, which runs code; the checkpoint must be your own then. Without it the
+            episodes of such environments begin anew, and a warning says so
         """
         state = read_tree(checkpoint.path / _STATE)
         env = model.get_env()
         assert env is not None, "give a model with an environment"
         pickled = checkpoint.path / _ENVIRONMENT
-        if pickled.is_file() and not trust:
-            raise ValueError(
-                f"{pickled} holds environments that are not the suite's, as a pickle, which runs code when it is read; "
-                "if the checkpoint is your own, restore it with trust=True"
+        left_alone = pickled.is_file() and not trust
+        if left_alone:
+            _LOG.warning(
+                "%s holds environments that are not the suite's, as a pickle, which runs code when it is read: their "
+                "episodes begin anew. If the checkpoint is your own, trust=True (qmp train --resume RUN_DIR --trust) "
+                "goes on in the middle of them",
+                pickled,
             )
-        environment = EnvironmentState(state["environment"], pickled.read_bytes() if pickled.is_file() else None)
+        read = pickled.is_file() and trust
+        environment = EnvironmentState(state["environment"], pickled.read_bytes() if read else None)
         restored = type(model).load(checkpoint.model, env=env, device=model.device, force_reset=False, trust=trust)
-        if not go_on(restored, state["training"], self._rows(checkpoint), environment):
+        if not go_on(restored, state["training"], self._rows(checkpoint), environment) and not left_alone:
             _LOG.warning("the environments of %s could not be saved: their episodes begin anew", checkpoint.path)
         return restored, state["about"]
 

@@ -49,6 +49,7 @@ def run(
     display: Display | None = None,
     should_stop: Callable[[], bool] = bool,
     tracking: Sequence[Tracking] = (),
+    trust: bool = False,
 ) -> RunStatus:
     """Bring a run to its end.
 
@@ -59,11 +60,13 @@ def run(
     :param path: the run directory; None for :func:`default_path`
     :param display: is told about progress
     :param should_stop: asked before every rollout; True saves a checkpoint and returns
-    :param tracking: trackers that follow the run, besides those that its folder remembers
+    :param tracking: trackers that follow the run; one that followed it before goes on in the same place
+    :param trust: read environments that the checkpoint holds as a pickle, which runs code: the folder must be your own.
+        Without it their episodes begin anew, and a warning says so. The suite's own environments are never pickled
     :raises ValueError: before anything is written, if the spec or the folder is not usable
     :raises RunInUse: if another process is at this run
     """
-    return train(prepare(spec, path), display, should_stop, tracking)
+    return train(prepare(spec, path, trust), display, should_stop, tracking)
 
 
 def default_path(spec: RunSpec) -> Path:
@@ -87,7 +90,7 @@ class Prepared:
     lock: RunLock | None = None
 
 
-def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None) -> Prepared:
+def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None, trust: bool = False) -> Prepared:
     """Check a run and its folder, and make or load the model; the errors of :func:`run` come from here."""
     directory = RunDirectory(default_path(spec) if path is None else path)
     refuse_other_content(directory, spec)
@@ -104,7 +107,7 @@ def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None) -> Prepar
                 _LOG.warning("%s has no checkpoint yet: it begins anew", directory.path)
             return Prepared(spec, directory, model, lock=lock)
         _compare_versions(directory)
-        model, about = directory.checkpoints.restore(model, checkpoint)
+        model, about = directory.checkpoints.restore(model, checkpoint, trust)
         return Prepared(spec, directory, model, about, checkpoint.seconds, lock)
     except BaseException:
         lock.release()
@@ -120,14 +123,16 @@ def _compare_versions(directory: RunDirectory) -> None:
         _LOG.warning("%s goes on with other packages, so its end may differ: %s", directory.path, ", ".join(changed))
 
 
-def extend(path: str | os.PathLike[str], steps: int) -> RunSpec:
+def extend(path: str | os.PathLike[str], steps: int, trust: bool = False) -> RunSpec:
     """Give the run in ``path`` a later end; a finished run becomes unfinished.
 
     :param steps: new total number of environment steps
+    :param trust: the run may name a module to import, as for :meth:`~qmp_sb3.experiments.TrainedRun.open`
     """
     directory = RunDirectory(path)
+    spec = RunSpec.from_file(directory.config(), path, trust)
     if steps == _shortest(directory.config(), steps):
-        return RunSpec.from_dict(directory.config()["run"])
+        return spec
     with directory.lock():
         config = directory.config()  # which another process may have changed by now
         spec = RunSpec.from_dict({**config["run"], "steps": steps})

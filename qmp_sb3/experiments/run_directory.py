@@ -112,9 +112,9 @@ class RunDirectory(Attended):
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self._result, dict(result))
 
-    def tracking(self) -> list[dict[str, Any]]:
-        """The trackers of the run, as :meth:`write_tracking` got them; none where the file cannot be read."""
-        return read_json(self._tracking) or []
+    def tracking(self) -> Any:
+        """The trackers of the run, as :meth:`write_tracking` got them; whatever else a damaged file says."""
+        return read_json(self._tracking) if self._tracking.is_file() else []
 
     def write_tracking(self, trackers: list[dict[str, Any]]) -> None:
         write_json(self._tracking, trackers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -11,6 +12,7 @@ from typing import Any
 
 from qmp_envs.task_set import closest
 from qmp_sb3 import presets
+from qmp_sb3.files import UntrustedFile
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,15 @@ class RunSpec:
 
     @property
     def task_set_options(self) -> dict[str, Any]:
-        """Options of the task set, the preset's and the run's own, without what only concerns training."""
+        """Options of the task set, the preset's and the run's own, without what only concerns training.
+
+        :raises TypeError: for one that is none
+        """
         prefix = "env_kwargs."
-        given = presets.env_options(self.method, self.env, self.preset)
-        given |= {key.removeprefix(prefix): value for key, value in self.overrides.items() if key.startswith(prefix)}
-        return {key: value for key, value in given.items() if key not in ("envs_per_task", "seed")}
+        own = {key.removeprefix(prefix): value for key, value in self.overrides.items() if key.startswith(prefix)}
+        presets.check_env_options(self.env, own)
+        given = presets.env_options(self.method, self.env, self.preset) | own
+        return {key: value for key, value in given.items() if key not in presets.ENV_OPTIONS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
@@ -66,6 +72,29 @@ class RunSpec:
             if key not in allowed:
                 raise ValueError(f"a run has no {key!r}; did you mean {closest(key, allowed)!r}?")
         return cls(**values)
+
+    @classmethod
+    def from_file(cls, config: Mapping[str, Any], file: str | os.PathLike[str], trust: bool = False) -> RunSpec:
+        """The run of a ``config.yaml`` that somebody else may have written: to make its environments runs no code of
+        theirs.
+
+        :param config: content of the file
+        :param file: its name or folder, for the error
+        :param trust: import the module that stands before the id of the task set
+        :raises UntrustedFile: without ``trust``, if there is one
+        :raises ValueError: if a choice is none of this suite's
+        :raises TypeError: if an option is none of the task set's
+        """
+        spec = cls.from_dict(config["run"])
+        module = spec.env.rpartition(":")[0]
+        if module and not trust:
+            raise UntrustedFile(
+                f"{file}: its task set is {spec.env!r}, and to import the module {module!r} runs code; say trust=True "
+                "(on the command line --trust) if you trust where the run and that module come from"
+            )
+        presets.check_overrides(spec.overrides)
+        spec.task_set_options  # noqa: B018  it raises where the run names an option that is none
+        return spec
 
     def directory_name(self, versions: Mapping[str, str]) -> str:
         """A name made from the content: equal runs share it, another choice or package version changes it.

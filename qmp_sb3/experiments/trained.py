@@ -31,12 +31,13 @@ class TrainedRun:
         """Load a run directory.
 
         :param path: its folder
-        :param trust: load what is pickled, too, which runs code that the run brings along
+        :param trust: load what is pickled, too, and import the module of a task set from elsewhere; both run code
+            that the run names or brings along
         :raises FileNotFoundError: where there is no run or no model yet
-        :raises UntrustedFile: without ``trust``, if something is pickled
+        :raises UntrustedFile: without ``trust``, if something is pickled or is to be imported
         """
         directory = RunDirectory(path)
-        spec = RunSpec.from_dict(directory.config()["run"])
+        spec = RunSpec.from_file(directory.config(), path, trust)
         model = MultiTaskSAC.load(directory.newest_model(), trust=trust)
         return cls(spec, model, model.task_names)
 

@@ -114,7 +114,7 @@ def test_the_command_line_imports_its_module(
     )
     words = ["--method", "qmp", "--steps", "60", "--eval-episodes", "1", "learning_starts=40", "buffer_size=100"]
     assert main(["train", "--env", "far_away:Elsewhere/Cli-v0", "--out", "run", *words]) == 0
-    assert main(["eval", "run", "--episodes", "1"]) == 0
+    assert main(["eval", "run", "--episodes", "1", "--trust"]) == 0
     assert main(["train", "--env", "far_awa:Elsewhere/Cli-v0", *words]) == 2
     assert "cannot import 'far_awa'" in capsys.readouterr().err
     assert main(["train", "--env", "far_away:Elsewhere/Cil-v0", *words]) == 2

@@ -99,7 +99,10 @@ def test_an_allocation_is_its_sentence(sentence):
 
 @pytest.mark.parametrize("sentence", ["pool(0)", "equal(-3)", "pool(2.5)", "pol", "own(3)"])
 def test_wrong_sentences_are_refused(sentence):
-    with pytest.raises(ValueError, match="at least 1|total is a whole number|did you mean 'pool'|too many positional arguments; it is own"):
+    with pytest.raises(
+        ValueError,
+        match="at least 1|total is a whole number|did you mean 'pool'|too many positional arguments; it is own",
+    ):
         part("replay", sentence, ALLOCATIONS)
 
 

@@ -117,11 +117,43 @@ def test_action_noise(kind, tmp_path):
     assert_equal(state_of(whole), state_of(restored))
 
 
-def test_a_stranger_s_environments_are_not_unpickled(tmp_path):
+class Bomb:
+    def __reduce__(self):
+        return pytest.fail, ("the pickle was read",)
+
+
+def test_a_stranger_s_environments_are_not_unpickled(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path)
-    tiny(drifts()).learn(60, SaveAt(checkpoints, 30))
-    with pytest.raises(ValueError, match=r"environment\.pkl .* trust=True"):
-        checkpoints.restore(tiny(drifts()), checkpoints.newest())
+    env = drifts()
+    env.envs.envs[0].unwrapped.bomb = Bomb()
+    tiny(env).learn(60, SaveAt(checkpoints, 30))
+    restored, _ = checkpoints.restore(tiny(drifts()), checkpoints.newest())
+    [said] = [record.getMessage() for record in caplog.records]
+    assert "environment.pkl" in said and "episodes begin anew" in said and "--trust" in said
+    restored.learn(5, reset_num_timesteps=False)
+    with pytest.raises(pytest.fail.Exception, match="was read"):
+        checkpoints.restore(tiny(drifts()), checkpoints.newest(), trust=True)
+
+
+@pytest.mark.parametrize("trust", [True, False])
+def test_a_run_goes_on_in_its_own_pickled_episodes_only_with_trust(trust, tmp_path, caplog):
+    name = "Else/Walkers-v0"
+    qmp_envs.register_task_set(name, f"{parallel_sets.__name__}:Walkers", 20)
+    settings = dict(learning_starts=20, batch_size=4, buffer_size=100) | {"policy_kwargs.net_arch": [8]}
+    spec = RunSpec(name, "qmp", 120, overrides=settings, eval_every=120, eval_episodes=1)
+    try:
+        asked = iter(range(10_000))
+        stopped = run(spec, tmp_path / "run", should_stop=lambda: next(asked) >= 10)
+        [pickled] = (tmp_path / "run").rglob("environment.pkl")
+        assert not stopped.finished and pickled.is_file()
+        assert run(spec, tmp_path / "run", trust=trust).finished
+        run(spec, tmp_path / "whole")
+    finally:
+        del gym.registry[name]
+    assert ("--trust" in caplog.text) is not trust
+    models = [MultiTaskSAC.load(tmp_path / one / "final_model.zip") for one in ("run", "whole")]
+    one, other = (model.policy.state_dict() for model in models)
+    assert all((one[key] == other[key]).all() for key in one) is trust
 
 
 class Unpicklable(Drift):

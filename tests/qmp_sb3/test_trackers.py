@@ -16,7 +16,7 @@ from qmp_sb3 import QMP
 from qmp_sb3.cli import main
 from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run
 from qmp_sb3.experiments.run import extend
-from qmp_sb3.experiments.tracking import Tracking
+from qmp_sb3.experiments.tracking import Tracking, tracked
 from qmp_sb3.trackers import TRACKERS, Tracker, TrackingCallback
 from tests.qmp_sb3.test_cli import ID, QUICK, REACHER, quick_spec
 
@@ -75,9 +75,28 @@ def test_a_resumed_run_goes_on_in_the_same_place(recorder: list, tmp_path: Path)
     assert recorder[-1] == ("finish", "stopped")
     assert not any(call[0] == "keep" for call in recorder)
     recorder.clear()
-    run(spec, path)
+    run(spec, path, tracking=[Tracking("recorder")])
     assert recorder[0][1] == "abc" and recorder[0][4] == "points"
     assert recorder[-1] == ("finish", "finished")
+    recorder.clear()
+    run(extend(path, 330), path, tracking=[Tracking("recorder", "elsewhere")])
+    assert recorder[0][1] is None and recorder[0][4] == "elsewhere", "another project is another tracked run"
+
+
+def test_a_folder_starts_no_tracker_and_uploads_nothing(
+    recorder: list, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run"
+    run(quick_spec(steps=60), path)
+    note = [{"tracker": "recorder", "project": "points", "files": True, "id": "abc"}]
+    (path / "tracking.json").write_text(json.dumps(note))
+    assert main(["train", "--resume", str(path), "--steps", "90"]) == 0
+    assert recorder == []
+    assert "--track recorder" in capsys.readouterr().out
+    assert main(["train", "--resume", str(path), "--steps", "120", "--track", "recorder"]) == 0
+    assert recorder[0][1] == "abc" and recorder[-1] == ("finish", "finished")
+    assert not any(call[0] == "keep" for call in recorder), "only --track-files uploads"
+    assert "goes on there" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_is_ended_as_failed(recorder: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,13 +168,29 @@ def test_usage_errors(words: list[str], message: str, tmp_path: Path, capsys: py
     assert not path.exists()
 
 
-def test_a_damaged_note_of_the_trackers_is_no_reason_to_stop(recorder: list, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    run(quick_spec(steps=60), path, tracking=[Tracking("recorder")])
-    (path / "tracking.json").write_text('[{"tracker": "recor')
-    recorder.clear()
-    assert run(extend(path, 90), path).finished
-    assert recorder == []
+@pytest.mark.parametrize(
+    "note",
+    [
+        '[{"tracker": "recor',
+        "null",
+        '{"a": 1}',
+        "[1]",
+        '[{"tracker": ["recorder"]}]',
+        '[{"tracker": "recorder"}]',
+        '[{"tracker": "sender", "project": "p", "id": "a"}]',
+        '[{"tracker": "recorder", "project": "p", "id": "../a"}]',
+    ],
+)
+def test_a_damaged_note_of_the_trackers_is_no_reason_to_stop(
+    note: str, recorder: list, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = RunDirectory(tmp_path)
+    (tmp_path / "tracking.json").write_text(note)
+    with tracked([Tracking("recorder", "points")], directory, "title", {}):
+        assert recorder[0][:3] == ("start", None, "title"), "it begins as if there were no note"
+    [said] = [record.getMessage() for record in caplog.records]
+    assert "damaged" in said and str(tmp_path) in said
+    assert directory.tracking() == [{"tracker": "recorder", "project": "points", "id": "abc"}]
 
 
 # ---- the services themselves ----
@@ -173,7 +208,7 @@ def test_wandb_offline_gets_keys_and_config_and_goes_on(tmp_path: Path, monkeypa
     stored = next(first.glob("*.wandb")).read_bytes()
     for text in (b"eval/reach/success_any", b"Point2D-v0", b"prototype", b"points"):
         assert text in stored
-    assert main(["train", "--resume", str(path), "--steps", "90"]) == 0
+    assert main(["train", "--resume", str(path), "--steps", "90", "--track", "wandb"]) == 0
     assert len(list((path / "wandb").glob(f"offline-run-*-{note['id']}"))) == 2
 
 
@@ -186,7 +221,7 @@ def test_mlflow_keeps_one_run_with_keys_parameters_and_files(tmp_path: Path, mon
     path = tmp_path / "run"
     words = ["--env", ID, "--method", "qmp", "--steps", "60", "--eval-episodes", "1", "--out", str(path), *QUICK]
     assert main(["train", *words, "--track", "mlflow", "--project", "points", "--track-files"]) == 0
-    assert main(["train", "--resume", str(path), "--steps", "90"]) == 0
+    assert main(["train", "--resume", str(path), "--steps", "90", "--track", "mlflow"]) == 0
     client = mlflow.MlflowClient()
     [tracked] = client.search_runs([client.get_experiment_by_name("points").experiment_id])
     assert tracked.info.status == "FINISHED" and tracked.info.run_name == "run"

@@ -53,13 +53,14 @@ class Episode:
         return [(a, b, self.candidates[self.acted[a]]) for a, b in zip(starts, stops, strict=True)]
 
 
-def play(run: Run, most: int, seed: int = 0) -> Iterator[Episode]:
+def play(run: Run, most: int, seed: int = 0, trust: bool = False) -> Iterator[Episode]:
     """One episode of up to ``most`` tasks of a run, by the mixture of its newest model.
 
+    :param trust: as for :meth:`~qmp_sb3.experiments.TrainedRun.open`
     :raises ValueError: if the run's model cannot act here; the message says why
     """
     assert run.directory is not None
-    trained = TrainedRun.open(run.directory)
+    trained = TrainedRun.open(run.directory, trust)
     tasks = np.unique(np.linspace(0, len(trained.task_names) - 1, min(most, len(trained.task_names))).round())
     for task in tasks.astype(int).tolist():
         yield _episode(trained, task, trained.model.candidates, seed)

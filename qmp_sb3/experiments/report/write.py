@@ -36,6 +36,7 @@ def write_report(
     benchmark: Any | None = None,
     title: str | None = None,
     films: int = FILMS,
+    trust: bool = False,
 ) -> Path:
     """Write the report of some runs as one HTML file that needs nothing else.
 
@@ -44,6 +45,7 @@ def write_report(
     :param benchmark: the :class:`~qmp_sb3.experiments.benchmark.Benchmark` whose published numbers stand beside ours
     :param title: of the page; None makes one of the task sets
     :param films: tasks of which one episode is played with the trained model; 0 plays none
+    :param trust: play those of runs, too, that run code of their own; without it a note stands in the episode's place
     :return: ``out``
     :raises FileNotFoundError: for a path without results
     :raises ValueError: for a damaged file, or if a run is there twice
@@ -56,7 +58,7 @@ def write_report(
         title=title or (benchmark.title if benchmark is not None else _title(groups)),
         lead=lead(groups),
         facts=[facts(one) for one in groups],
-        groups=[_group(one, films) for one in groups],
+        groups=[_group(one, films, trust) for one in groups],
         costs=tables.costs(groups),
         recipes={one.id: [recipe(run) for run in one.runs] for one in groups},
         notes=NOTES,
@@ -92,13 +94,13 @@ def _title(groups: Sequence[TaskSetRuns]) -> str:
     return f"Runs on {listed([group.id for group in groups], 3)}"
 
 
-def _group(runs: TaskSetRuns, films: int) -> Group:
+def _group(runs: TaskSetRuns, films: int, trust: bool) -> Group:
     blocks = [Block("scores", "What was reached", table=tables.scores(runs))]
     blocks.append(Block("curves", "Learning curves", _learning(runs)))
     figures = _mixture(runs)
     blocks.append(Block("mixture", "Who acted for whom", figures, notes=() if figures else [_no_mixture(runs)]))
     if films:
-        figures, notes = _episodes(runs, films)
+        figures, notes = _episodes(runs, films, trust)
         blocks.append(Block("episode", "One episode", figures, notes=notes))
     parts = [
         number_of(len(runs.runs), "run"),
@@ -136,7 +138,7 @@ def _no_mixture(runs: TaskSetRuns) -> str:
     )
 
 
-def _episodes(runs: TaskSetRuns, films: int) -> tuple[list[Figure], list[str]]:
+def _episodes(runs: TaskSetRuns, films: int, trust: bool) -> tuple[list[Figure], list[str]]:
     """An episode of the first run in which policies act for each other, else of the first that has a model."""
     mixing = {one.method for one in mixture.mixtures(runs)}
     candidates = [run for run in runs.runs if run.directory is not None]
@@ -145,7 +147,7 @@ def _episodes(runs: TaskSetRuns, films: int) -> tuple[list[Figure], list[str]]:
         return [], ["No episode is shown: results files hold no model."]
     chosen: Run = candidates[0]
     try:
-        played = list(episode.play(chosen, films))
+        played = list(episode.play(chosen, films, trust=trust))
     # Models and environments may be anybody's and raise anything; the report does not depend on a film.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
