@@ -8,8 +8,9 @@ import pytest
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from qmp_sb3 import QMP, make_multitask_vec_env
-from qmp_sb3.experiments import Checkpoints
+import qmp_envs
+from qmp_sb3 import QMP, MultiTaskSAC, make_multitask_vec_env
+from qmp_sb3.experiments import Checkpoints, RunSpec, run
 from tests.qmp_envs import parallel_sets
 from tests.qmp_sb3.going_on import SaveAt, assert_equal, state_of
 from tests.qmp_sb3.small_models import Drift, drifts
