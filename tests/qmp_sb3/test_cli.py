@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -323,6 +324,20 @@ def test_plain_lines_are_one_per_evaluation(tmp_path: Path) -> None:
     assert lines[0] == f"qmp on {ID}, seed 0"
     assert [line.split()[0] for line in lines[1:]] == ["100", "200"]
     assert "\x1b" not in stream.getvalue()
+
+
+def test_a_run_that_was_taken_over_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class TakenOver(PlainLines):
+        def start(self, *arguments: Any) -> None:
+            super().start(*arguments)
+            (tmp_path / "run" / "lock.json").write_text('{"host": "node-7", "pid": 3, "token": "t"}')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qmp_sb3.experiments.live.PlainLines", TakenOver)
+        words = ["train", "--env", ID, "--method", "qmp", "--steps", "100", "--out", str(tmp_path / "run"), *QUICK]
+        assert main(words) == 2
+    error = capsys.readouterr().err.strip()
+    assert "was taken over by process 3 on node-7" in error and "Traceback" not in error and "\n" not in error
 
 
 def test_live_table_shows_tasks_progress_and_speed(tmp_path: Path) -> None:
