@@ -133,6 +133,8 @@ class Results:
         if missing or not isinstance(about, Mapping):
             lack = f"no column {', '.join(missing)}" if missing else "no description of its runs"
             raise ValueError(f"{path} has {lack}; qmp results validate {path} tells all")
+        if not all(isinstance(one, Mapping) for one in (about.get("run") or {}, *_described(about))):
+            raise ValueError(f"{path}: its description is not of this form; qmp results validate {path} tells all")
         if about.get("schema") != SCHEMA_VERSION:
             raise ValueError(f"{path} has schema {about.get('schema')!r}; this version reads {SCHEMA_VERSION}")
         try:
@@ -249,7 +251,9 @@ def read_parquet(path: Path) -> tuple[pa.Table, Any]:
     """Rows and description of a Parquet file as they stand there; no description is None."""
     try:
         rows = pa.parquet.read_table(path)
-    except pa.ArrowInvalid:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         raise ValueError(f"{path} is no Parquet file, or a damaged one") from None
     text = (rows.schema.metadata or {}).get(b"qmp")
     return rows.replace_schema_metadata(None), _parsed(path, text)
@@ -291,6 +295,15 @@ def _parsed(path: Path, text: bytes | None) -> Any:
         return None if text is None else json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: the description is no JSON: {error}") from None
+
+
+def _described(about: Mapping[str, Any]) -> list[Any]:
+    """The descriptions of single runs, None in place of one that does not say which rows it is of."""
+    several = about.get("runs", [])
+    if not isinstance(several, list):
+        return [None]
+    of_rows = (one.get("rows") if isinstance(one, Mapping) else None for one in several)
+    return [rows if isinstance(rows, Mapping) and rows.keys() >= set(RUN) else None for rows in of_rows]
 
 
 def _all(conditions: Iterable[pc.Expression]) -> pc.Expression:

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from qmp_sb3.cli.words import STOPPED, UsageError, count, override, say, stop_on_signals, usage_errors, whole
+from qmp_sb3.cli.words import (
+    STOPPED,
+    UsageError,
+    count,
+    find_modules_here,
+    override,
+    say,
+    stop_on_signals,
+    usage_errors,
+    whole,
+)
 
 if TYPE_CHECKING:
     from qmp_sb3.experiments.benchmark import Benchmark
@@ -50,6 +60,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="show the runs, their folders and about how long they take"
     )
+    command.add_argument("--trust", action="store_true", help="FILE.yaml may name a module to import, before an id")
     command.set_defaults(overrides={})  # it takes key=value
 
 
@@ -63,6 +74,8 @@ def run(options: argparse.Namespace) -> int:
     from qmp_sb3.experiments.scales import scale
 
     with usage_errors("bench"):
+        if options.trust:
+            find_modules_here()
         benchmark, runs = plan(options)
         size, engine = scale(options.scale), make_engine(options.engine, **_engine_settings(options))
     given = (f"{key} is {value}." for key, value in options.overrides.items())
@@ -134,7 +147,7 @@ def plan(options: argparse.Namespace) -> tuple[Benchmark, list[tuple[RunSpec, Pa
 
     if options.name is None:
         raise ValueError("which one? qmp bench --list shows all")
-    benchmark = _columns(read(options.name), options.task_sets)
+    benchmark = _columns(read(options.name, options.trust), options.task_sets)
     benchmark = _rows(benchmark, options.methods)
     overrides = {key: value for key, value in options.overrides.items() if not key.startswith(OF_ENGINE)}
     presets.check_overrides(overrides)

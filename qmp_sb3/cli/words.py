@@ -124,7 +124,7 @@ def usage_errors(command: str) -> Iterator[None]:
     """Turn what the libraries say about a wrong value (SB3 by assertions) into the command's one line."""
     try:
         yield
-    except (ValueError, TypeError, AssertionError, OSError) as error:
+    except (ValueError, TypeError, AssertionError, OSError, ImportError) as error:
         message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(f"{command}: {' '.join(message.split())}") from error
 

@@ -17,6 +17,7 @@ from qmp_sb3 import presets
 from qmp_sb3.checks import closest, one_of
 from qmp_sb3.experiments.benchmark import MEASURES, MOMENTS, UNITS, Arm, Benchmark, Part, Published
 from qmp_sb3.experiments.scales import SCALES
+from qmp_sb3.files import UntrustedFile
 
 
 def folder() -> Path:
@@ -31,9 +32,10 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in folder().glob("*.yaml")))
 
 
-def read(name: str) -> Benchmark:
+def read(name: str, trust: bool = False) -> Benchmark:
     """A definition by its name, or from a file that ends in ``.yaml``.
 
+    :param trust: the file may name a module to import before the id of a task set
     :raises ValueError: if there is none, naming the closest one, or if it is not usable
     """
     path = Path(name)
@@ -43,10 +45,10 @@ def read(name: str) -> Benchmark:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    return from_dict(path.stem, values)
+    return from_dict(path.stem, values, trust)
 
 
-def from_dict(name: str, values: Mapping[str, Any]) -> Benchmark:
+def from_dict(name: str, values: Mapping[str, Any], trust: bool = False) -> Benchmark:
     """A definition from what its file says.
 
     :param name: of the file, for messages too
@@ -55,6 +57,12 @@ def from_dict(name: str, values: Mapping[str, Any]) -> Benchmark:
     required = ("title", "source", "about", "published", "measure", "methods", "task_sets", "seeds", "episodes")
     optional = ("claims", "missing", "preset", "evaluations", "moment", "per_task", "unit", "scales")
     _keys(name, values, required, optional)
+    for label, given in values["task_sets"].items():
+        if not trust and isinstance(given, Mapping) and ":" in str(given.get("id")):
+            raise UntrustedFile(
+                f"{name}: task_sets: {label}: id is {given['id']!r}, and to import its module runs code; say "
+                "trust=True (on the command line --trust) if you trust where the file and that module come from"
+            )
     arms = {key: _arm(f"{name}: methods: {key}", key, given or {}) for key, given in values["methods"].items()}
     parts = tuple(
         _part(f"{name}: task_sets: {label}", label, given, values, arms) for label, given in values["task_sets"].items()

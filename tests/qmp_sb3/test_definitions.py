@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from qmp_sb3 import presets
+from qmp_sb3.cli import main
 from qmp_sb3.experiments import RunSpec, run
 from qmp_sb3.experiments.benchmark import Benchmark, Published
 from qmp_sb3.experiments.definitions import available, folder, from_dict, read
@@ -145,6 +146,17 @@ def test_a_file_or_a_name(tmp_path: Path) -> None:
         read("qmp-tabel-2")
     with pytest.raises(ValueError, match=r"none\.yaml cannot be read"):
         read(str(tmp_path / "none.yaml"))
+
+
+def test_a_module_before_an_id_needs_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = yaml.safe_load(yaml.safe_dump(GOOD))
+    next(iter(values["task_sets"].values()))["id"] = "antigravity_of_mine:QMP/Point2D-v0"
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    assert main(["bench", str(file), "--dry-run"]) == 2
+    assert "to import its module runs code" in capsys.readouterr().err
+    assert main(["bench", str(file), "--dry-run", "--trust"]) == 2
+    assert "No module named 'antigravity_of_mine'" in capsys.readouterr().err, "now it is looked for"
 
 
 def test_options_and_settings_tell_places_apart() -> None:
