@@ -174,7 +174,7 @@ def test_the_top_says_whether_runs_can_be_compared(runs: list[Path], tmp_path: P
     assert f"QMP/MultistageReacher-v0. {expected}" in top
     files = [described("a", "qmp", "dense"), described("b", "data", "sparse")]
     html = write_report(files, tmp_path / "two.html", films=0).read_text()
-    assert "Reward: dense (qmp), reward: sparse (data). 100,000 steps. Seed 0. Code: not recorded." in html
+    assert "Reward: dense (qmp), reward: sparse (data). 100,000 steps. Seed 0. Code: qmp-suite " in html
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
