@@ -229,3 +229,17 @@ def test_text_where_numbers_belong(tmp_path: Path) -> None:
 )
 def test_our_own_results_are_valid(path: Path) -> None:
     assert problems(path) == []
+
+
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
+    whole, damaged = tmp_path / "whole.parquet", tmp_path / "damaged.parquet"
+    maze().write(whole)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        content = bytearray(whole.read_bytes())
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        damaged.write_bytes(content)
+        try:
+            Results.read(damaged).runs()
+        except ValueError as error:
+            assert not isinstance(error, UnicodeError) and str(damaged) in str(error)
