@@ -6,15 +6,7 @@ import numpy as np
 from rich.table import Table
 
 from qmp_envs.evaluation import Evaluation
-
-MEASURES = {
-    "return": "returns",
-    "length": "lengths",
-    "success_any": "success_any",
-    "success_all": "success_all",
-    "subgoals": "stages",
-}
-"""Name in logs and results: name in :class:`~qmp_envs.evaluation.Evaluation`."""
+from qmp_envs.results import MEASURES
 
 COLUMNS = {
     "return": "return",
