@@ -55,9 +55,7 @@ class Evaluation:
 MEASURES = tuple(field.name for field in fields(Evaluation) if field.name != "task_names")
 
 
-def evaluate(
-    policy: Policy, id: str, seeds: Sequence[int] = (0,), episodes: int = 10, **env_kwargs: Any
-) -> Evaluation:
+def evaluate(policy: Policy, id: str, seeds: Sequence[int] = (0,), episodes: int = 10, **env_kwargs: Any) -> Evaluation:
     """Run ``episodes`` episodes of every task for every seed; returns ``len(seeds) * episodes`` per task.
 
     All episodes of a seed run side by side, one per slot. The policy should be the one to be judged, which is

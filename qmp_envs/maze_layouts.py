@@ -81,9 +81,7 @@ def rows_of(layout: str | Sequence[str]) -> tuple[str, ...]:
     rows = tuple(layout)
     border = "".join([rows[0], rows[-1], *(row[0] + row[-1] for row in rows)]) if rows and all(rows) else "."
     if len({len(row) for row in rows}) != 1 or set("".join(rows)) - set("#.") or set(border) != {"#"}:
-        raise ValueError(
-            f"A layout is rows of equal length of '#' and '.', with a border of '#'; got {layout!r}."
-        )
+        raise ValueError(f"A layout is rows of equal length of '#' and '.', with a border of '#'; got {layout!r}.")
     return rows
 
 

@@ -151,9 +151,7 @@ class MultistageReacher(TaskSet):
         self.observe_hand = observe_hand
         self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (18 if observe_hand else 15,), np.float32)
-        self.models, self.model_of_task = one_model(
-            mujoco.MjModel.from_xml_path(asset("reacher.xml")), len(TASK_NAMES)
-        )
+        self.models, self.model_of_task = one_model(mujoco.MjModel.from_xml_path(asset("reacher.xml")), len(TASK_NAMES))
         self.subgoals = SUBGOALS.copy()
 
         # One row per task.

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from qmp_envs import provenance
+from qmp_envs import provenance, whole_files
 from qmp_envs.evaluation import Evaluation
 from qmp_envs.registry import ENTRIES
 
@@ -281,13 +281,9 @@ def write_parquet(path: Path, rows: pa.Table, about: Mapping[str, Any]) -> None:
 
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then rename it to ``path``."""
+    """As :func:`qmp_envs.whole_files.replace`, in a folder that is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
-    write(part)
-    with part.open("rb") as written:
-        os.fsync(written.fileno())  # else a power cut could leave the new name with nothing behind it
-    os.replace(part, path)
+    whole_files.replace(path, write)
 
 
 def _parsed(path: Path, text: bytes | None) -> Any:

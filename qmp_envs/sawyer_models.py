@@ -23,7 +23,6 @@ MEASURE_MEANINGS = {
 }
 
 
-
 def missing_package() -> ModuleNotFoundError:
     """The error where Meta-World is not installed."""
     return ModuleNotFoundError(

@@ -14,6 +14,7 @@ import torch as th
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 
+from qmp_envs import whole_files
 from qmp_envs.evaluation import Evaluation, run_episodes
 from qmp_sb3.behaviors import Proposals
 from qmp_sb3.layout import TaskLayout
@@ -284,15 +285,12 @@ class MultiTaskEvalCallback(EventCallback):
         directory = Path(self.log_path)
         directory.mkdir(parents=True, exist_ok=True)
         tasks, episodes = self.last.returns.shape
-        temporary = directory / ".part-evaluations.npz"
-        np.savez(
-            temporary,
+        arrays = dict(
             timesteps=np.array(self._timesteps),
             task_ids=np.repeat(np.arange(tasks), episodes),
             task_names=np.array(self.last.task_names),
-            **{key: np.array(rows) for key, rows in self._columns.items()},  # type: ignore[arg-type]
-        )
-        temporary.replace(directory / "evaluations.npz")
+        ) | {key: np.array(rows) for key, rows in self._columns.items()}
+        whole_files.replace(directory / "evaluations.npz", lambda part: np.savez(part, **arrays))  # type: ignore[arg-type]
 
     def _compare(self) -> bool:
         assert self.last is not None

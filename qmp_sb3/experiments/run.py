@@ -20,7 +20,7 @@ from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.experiments.event_files import EventFiles
 from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.provenance import git_revision, machine, versions
-from qmp_sb3.experiments.run_directory import RunDirectory, replace
+from qmp_sb3.experiments.run_directory import RunDirectory
 from qmp_sb3.experiments.run_lock import RunLock
 from qmp_sb3.experiments.run_spec import RunSpec
 from qmp_sb3.experiments.summary import Summary, summarize
@@ -247,7 +247,7 @@ def _train(
         display.stop()
         model.logger.close()
     lock.check()
-    replace(directory.final_model, model.save)
+    model.save(directory.final_model)
     assert evaluate.last is not None
     lock.check()
     directory.write_result(

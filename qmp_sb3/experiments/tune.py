@@ -29,7 +29,7 @@ from qmp_sb3.experiments import provenance
 from qmp_sb3.experiments.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.live import Display
 from qmp_sb3.experiments.run import make_model, run
-from qmp_sb3.experiments.run_lock import RunInUse
+from qmp_sb3.experiments.run_lock import RunInUse, RunLock
 from qmp_sb3.experiments.run_spec import RunSpec
 from qmp_sb3.experiments.samplers import PRUNERS, SAMPLERS
 from qmp_sb3.experiments.score import score
@@ -107,11 +107,12 @@ def search(
     :param say: is told about every trial, in one line
     :param should_stop: asked before every rollout
     :raises ValueError: before any trial, if the run cannot be made or the folder's study is another one
+    :raises RunInUse: if another search runs there, which would have its running trials taken for interrupted
     :raises LostProcess: if one of several processes was killed or failed; the same search goes on
     """
     make_model(task.spec)
     task.folder.mkdir(parents=True, exist_ok=True)
-    with _quiet(), _alone(task.folder):
+    with _quiet(), RunLock(task.folder / "lock.json"):
         study = _open(task, create=True)
         _take_up(study)
         if jobs == 1:
@@ -306,19 +307,6 @@ def _take_up(study: optuna.Study) -> None:
         if folder in drawn and folder not in waiting:
             study.enqueue_trial(drawn[folder], user_attrs={FOLDER: folder})
         study.tell(trial.number, state=TrialState.FAIL)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One search at a time in a folder: a second one would take the first one's running trials for interrupted."""
-    import fcntl
-
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another search runs in {folder}") from None
-        yield
 
 
 @contextlib.contextmanager

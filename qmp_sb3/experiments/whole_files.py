@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qmp_envs.whole_files import PART, replace
+from qmp_envs.whole_files import sync as sync
 from qmp_sb3.files.checkpoint_folders import digest as digest
 from qmp_sb3.files.checkpoint_folders import read_json as read_json
-
-PART = ".part-"
-"""How the names of files and folders begin that are being written."""
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path`` (with its suffix), then rename it to ``path``.
-
-    A power cut leaves the old one or the new one.
-    """
-    part = path.with_name(f"{PART}{path.name}")
-    write(part)
-    sync(part)
-    os.replace(part, path)
-    sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,15 +21,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write plain values to ``path`` in one step."""
     write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def sync(path: Path) -> None:
-    """Have a file's content, or a folder's list of names, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_parts(folder: Path) -> None:

@@ -8,16 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qmp_envs.whole_files import replace
+
 
 def replaced(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then rename it to ``path``."""
-    path = Path(os.path.realpath(path))  # a link stays one
-    part = path.with_name(f".part-{path.name}")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """As :func:`qmp_envs.whole_files.replace`; a link stays one."""
+    replace(Path(os.path.realpath(path)), write)
 
 
 def target(path: str | os.PathLike[str], suffix: str) -> Path:

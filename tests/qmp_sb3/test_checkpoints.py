@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from qmp_sb3.behaviors.loaded import model_file
 from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec, run
 from qmp_sb3.experiments.live import Display
-from qmp_sb3.experiments.run import default_path, extend, prepare
+from qmp_sb3.experiments.run import default_path, extend
 from qmp_sb3.experiments.run_lock import PATIENCE, RunInUse
+from qmp_sb3.multitask_sac import MultiTaskSAC
 from qmp_sb3.replay import increments
 from tests.qmp_sb3.going_on import SaveAt, assert_equal, assert_same_end, state_of
 from tests.qmp_sb3.test_cli import ID, REACHER, quick_spec
@@ -90,9 +90,15 @@ def test_killed_between_the_last_step_and_the_result(name, whole, tmp_path, monk
     def kill(*_: object) -> None:
         raise Killed
 
+    def save(model: MultiTaskSAC, path: Path) -> None:
+        if path.stem == name:
+            raise Killed
+        saved(model, path)
+
+    saved = MultiTaskSAC.save
     with monkeypatch.context() as patched:
         if name == "final_model":
-            patched.setattr(sys.modules[prepare.__module__], "replace", kill)
+            patched.setattr(MultiTaskSAC, "save", save)
         else:
             patched.setattr(RunDirectory, name, kill)
         with pytest.raises(Killed):
@@ -201,8 +207,7 @@ def test_an_extension_reads_the_run_under_its_lock(tmp_path, monkeypatch):
 @pytest.mark.parametrize("end", ["evaluation", "final model", "result"])
 def test_a_process_that_lost_its_run_writes_nothing_more(end, tmp_path, monkeypatch):
     path = tmp_path / "run"
-    module = sys.modules[prepare.__module__]
-    replace = module.replace
+    saved = MultiTaskSAC.save
 
     def taken_over() -> None:
         (path / "lock.json").write_text(json.dumps({"host": "node-7", "kernel": "k", "pid": 3, "token": "t"}))
@@ -216,12 +221,12 @@ def test_a_process_that_lost_its_run_writes_nothing_more(end, tmp_path, monkeypa
             if end == "final model":
                 taken_over()
 
-    def replace_late(*arguments):
-        replace(*arguments)
-        if end == "result":
+    def save(model: MultiTaskSAC, path: Path) -> None:
+        saved(model, path)
+        if end == "result" and path.stem == "final_model":
             taken_over()
 
-    monkeypatch.setattr(module, "replace", replace_late)
+    monkeypatch.setattr(MultiTaskSAC, "save", save)
     with pytest.raises(RunInUse, match="was taken over by process 3 on node-7"):
         run(SPEC, path, TakenOver())
     assert not (path / "result.json").exists()

@@ -21,6 +21,7 @@ from qmp_sb3.cli.main import parse  # noqa: E402
 from qmp_sb3.cli.train import _new  # noqa: E402
 from qmp_sb3.experiments import RunDirectory, RunSpec  # noqa: E402
 from qmp_sb3.experiments.provenance import command  # noqa: E402
+from qmp_sb3.experiments.run_lock import RunLock  # noqa: E402
 from qmp_sb3.experiments.samplers import PRUNERS  # noqa: E402
 from qmp_sb3.experiments.score import score  # noqa: E402
 from qmp_sb3.experiments.search_space import SearchSpace  # noqa: E402
@@ -240,6 +241,15 @@ def test_a_trial_whose_folder_is_in_use_waits_for_the_next_time(tmp_path: Path) 
     search(task(tmp_path, 2), say=lines.append)
     assert [line.split()[0] for line in lines] == ["trial-000", "trial-001", "trial-000"]
     assert len(drawn(tmp_path)) == 2
+
+
+def test_one_search_at_a_time_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tune", "--env", ID, "--method", "qmp", "--out", str(tmp_path), *WORDS]
+    with RunLock(tmp_path / "lock.json"):
+        assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"qmp tune: {tmp_path} is being written by process") and error.count("\n") == 1
+    assert not (tmp_path / "study.db").exists()
 
 
 def test_a_lost_process_is_one_line(
