@@ -11,13 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 from rich.console import Console
 
-from qmp_sb3 import MultiTaskSAC
-from qmp_sb3.experiments import RunDirectory, RunSpec, run
+from qmp_sb3.experiments import RunDirectory, RunSpec
 from qmp_sb3.experiments.engines import (
     Board,
     Engine,
@@ -47,10 +45,6 @@ QUICK: dict[str, Any] = {
 def spec(seed: int = 0, steps: int = 120, **changes: Any) -> RunSpec:
     values = {"overrides": QUICK, "eval_every": 60, "eval_episodes": 1, "checkpoint_every": 60, **changes}
     return RunSpec(ID, "qmp", steps, seed, **values)
-
-
-def parameters(path: Path) -> np.ndarray:
-    return MultiTaskSAC.load(RunDirectory(path).final_model).policy.actor.flat.flat.detach().numpy()
 
 
 def has_checkpoint(path: Path) -> bool:
@@ -357,22 +351,6 @@ def test_local_runs_stop_with_a_checkpoint_and_go_on(tmp_path: Path) -> None:
 
 
 # ---- clusters ----
-
-
-@pytest.mark.slow
-def test_all_engines_give_the_same_runs(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
-    pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
-    engines = {"local": Local(jobs=2), "ray": Ray(jobs=2), "slurm": Slurm(jobs=2, cluster="local")}
-    for name, engine in engines.items():
-        outcomes = list(engine.map([(spec(seed), tmp_path / name / str(seed)) for seed in range(2)]))
-        assert [one.state for one in outcomes] == ["finished"] * 2, [one.reason for one in outcomes]
-    for seed in range(2):
-        run(spec(seed), tmp_path / "here" / str(seed))
-        for name in engines:
-            np.testing.assert_array_equal(
-                parameters(tmp_path / name / str(seed)), parameters(tmp_path / "here" / str(seed)), err_msg=name
-            )
 
 
 @pytest.mark.slow
