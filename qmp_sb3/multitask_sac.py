@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.vec_env import VecEnv
 
 from qmp_sb3 import checks
+from qmp_sb3.actor_critic import MultiTaskActor, MultiTaskCritic
 from qmp_sb3.behaviors import Behavior
 from qmp_sb3.hooks import HOOKS, Hook
 from qmp_sb3.native.suitability import refusal
@@ -21,7 +22,7 @@ from qmp_sb3.native.update import NativeUpdate
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, absolute_errors, actor_loss, bellman_target, critic_loss
 from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
-from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic, MultiTaskPolicy
+from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import ALLOCATIONS, DRAWS, Allocation, Batch, Draw, MultiTaskReplayBuffer
 from qmp_sb3.sentences import part
 from qmp_sb3.sharing import SHARING, KeepOwn

@@ -48,7 +48,8 @@ OTHERS = {
 }
 #: classes that are only named, because a model has their names: policies and buffers
 NAMED = {
-    "qmp_sb3.policies": ("MultiTaskActor", "MultiTaskCritic", "MultiTaskPolicy"),
+    "qmp_sb3.actor_critic": ("MultiTaskActor", "MultiTaskCritic"),
+    "qmp_sb3.policies": ("MultiTaskPolicy",),
     "qmp_sb3.replay.multitask_replay_buffer": ("MultiTaskReplayBuffer",),
     "stable_baselines3.common.torch_layers": ("FlattenExtractor",),
 }

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch as th
 
+from qmp_sb3.actor_critic import MultiTaskActor, MultiTaskCritic
 from qmp_sb3.native.library import unavailable
 from qmp_sb3.native.structures import ACTIVATIONS, MAX_LAYERS
 from qmp_sb3.networks import IndependentMLP
 from qmp_sb3.networks.flat_parameters import FlatParameters
-from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic
 from qmp_sb3.replay import MultiTaskReplayBuffer
 from qmp_sb3.replay.allocations import Equal, Own
 from qmp_sb3.sharing import KeepOwn

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch as th
 
+from qmp_sb3.actor_critic import MultiTaskActor, MultiTaskCritic
 from qmp_sb3.checks import backend_available
 from qmp_sb3.native.library import INSTRUCTION_SETS, load
 from qmp_sb3.native.structures import ACTIVATIONS, AdamSettings, Networks, Temperatures, Update
 from qmp_sb3.networks import IndependentMLP
-from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic
 from qmp_sb3.replay.row_format import CONTINUATION, REWARD
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from stable_baselines3.common.preprocessing import get_action_dim, get_flattened
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
+from qmp_sb3.encoding import encode_observations
 from qmp_sb3.layout import TaskLayout
-from qmp_sb3.policies import encode_observations
 from qmp_sb3.replay.allocations import Allocation, Own
 from qmp_sb3.replay.batch import Batch
 from qmp_sb3.replay.draws import Draw, Uniform

@@ -7,9 +7,10 @@ import pytest
 import torch as th
 
 from qmp_sb3 import QMP, MultiTaskSAC
+from qmp_sb3.actor_critic import MultiTaskActor, MultiTaskCritic
 from qmp_sb3.networks.choice import network_choice
 from qmp_sb3.networks.paco import TaskVectors
-from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic, MultiTaskPolicy
+from qmp_sb3.policies import MultiTaskPolicy
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
 from tests.qmp_sb3.test_hooks import assert_goes_on_alike
 from tests.qmp_sb3.test_objectives import make_batch, make_noise

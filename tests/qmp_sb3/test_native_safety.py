@@ -12,11 +12,11 @@ import torch as th
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from qmp_sb3 import MultiTaskSAC
+from qmp_sb3.actor_critic import MultiTaskActor
 from qmp_sb3.distributions import sample_actions
 from qmp_sb3.layout import TaskLayout
 from qmp_sb3.native import library, structures
 from qmp_sb3.native.update import STEPS_PER_CALL, NativeUpdate
-from qmp_sb3.policies import MultiTaskActor
 from tests.qmp_sb3.small_models import make
 from tests.qmp_sb3.test_native_acting import compiled, network, rows
 from tests.qmp_sb3.test_native_update import Case, difference, numbers, small, trained

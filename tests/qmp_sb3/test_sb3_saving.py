@@ -10,9 +10,10 @@ import torch as th
 from gymnasium import spaces
 
 from qmp_sb3 import QMP
+from qmp_sb3.actor_critic import MultiTaskActor
 from qmp_sb3.files import UntrustedFile
 from qmp_sb3.files.models import read_model
-from qmp_sb3.policies import MultiTaskActor, MultiTaskPolicy
+from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import MultiTaskReplayBuffer
 from tests.qmp_sb3.small_models import ENVS, N_TASKS, drifts, equal, every_env, make, one_and_three, steps, weights
 
