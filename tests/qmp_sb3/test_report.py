@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from qmp_sb3.experiments.report.page import encoded
 from qmp_sb3.experiments.report.palette import DARK, LIGHT, METHODS_LIGHT, looks
 from qmp_sb3.experiments.report.rerun import command
 from tests.qmp_sb3.synthetic_runs import EVIL, results_file, synthetic_run
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +309,16 @@ def test_every_figure_can_be_a_file(runs: list[Path], tmp_path: Path) -> None:
     assert {
         f"multistagereacher-v0-{name}" for name in ("success_any-tasks", "mixture-average", "return-bars")
     } <= written
+
+
+@pytest.mark.parametrize("tasks", [5, 12, 50])
+def test_a_heatmap_names_every_row_and_column(tasks: int, tmp_path: Path) -> None:
+    names = ["reach-0", "reach-1", "reach-2", "reach-3-sparse", "stay", *(f"button-press-{n}" for n in range(5, tasks))]
+    run = synthetic_run(tmp_path / "run", tasks=names)
+    [file] = write_figures([run], tmp_path, "svg", "mixture-average")
+    drawn = [text for text in ElementTree.parse(file).iter(f"{SVG}text") if text.get("opacity") != "0"]
+    shown = Counter(text.text for text in drawn)
+    assert {name: shown[name] for name in names} == dict.fromkeys(names, 2)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,17 @@ def test_the_slider_moves_the_heatmap_by_keyboard(page: Path, browser: Any) -> N
     assert slider.get_attribute("aria-valuetext") == "steps 10,000 to 20,000"
 
 
+def test_every_column_of_a_heatmap_has_its_name(tmp_path: Path, browser: Any) -> None:
+    names = ["reach-0", "reach-1", "reach-2", "reach-3-sparse", "stay"]
+    run = synthetic_run(tmp_path / "run", tasks=names)
+    show(browser, write_report([run], tmp_path / "report.html", films=0))
+    labels = """return [...document.querySelectorAll(`#${arguments[0]} .role-axis-label text`)]
+        .filter(e => e.checkVisibility({opacityProperty: true}) && e.getAttribute('opacity') !== '0')
+        .map(e => e.textContent)"""
+    for figure in ("average", "over-time"):
+        assert browser.execute_script(labels, f"multistagereacher-v0-mixture-{figure}") == 2 * names
+
+
 def test_boxes_hide_methods_and_the_window_zooms(page: Path, browser: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 

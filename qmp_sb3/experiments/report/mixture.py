@@ -21,7 +21,9 @@ MOST_TIMES = 40
 MOST_CELLS = 60_000
 """Numbers in all heatmaps of a task set; with many tasks there are fewer points in time."""
 FEW = 10
-"""Up to so many candidates each has a color of its own, and its share stands in the cell."""
+"""Up to so many candidates each has a color of its own."""
+WIDE = 12
+"""Up to so many candidates the cells of a heatmap are wide enough for a share."""
 LARGEST = 3
 """Candidates that are named where there are more."""
 OTHERS = "all others together"
@@ -183,10 +185,13 @@ def _heatmap(
 
 
 def _matrix(tasks: Sequence[str], candidates: Sequence[str], highest: float) -> Chart:
-    few = len(candidates) <= FEW
+    few = len(candidates) <= WIDE
     size: dict[str, Any] = {"width": alt.Step(46 if few else 11), "height": alt.Step(34 if few else 11)}
     axis: dict[str, Any] = {"ticks": False, "domain": False, "labelPadding": 6, "labelFontSize": 11 if few else 8}
-    x = alt.X("candidate:N", title="policy that acts", sort=list(candidates)).axis(orient="top", labelAngle=-45, **axis)
+    # Vega measures overlap by the upright boxes around slanted labels, and would leave out some that do not touch.
+    axis["labelOverlap"] = False
+    x = alt.X("candidate:N", title="policy that acts", sort=list(candidates))
+    x = x.axis(orient="top", labelAngle=-45 if few else -90, **axis)
     y = alt.Y("task:N", title="task", sort=list(tasks)).axis(**axis)
     now = alt.Chart(data()).transform_filter("datum.time === time")
     # A light cell is a small share on a light page and on a dark one.
