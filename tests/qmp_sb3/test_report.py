@@ -311,6 +311,19 @@ def test_every_figure_can_be_a_file(runs: list[Path], tmp_path: Path) -> None:
     } <= written
 
 
+@pytest.mark.parametrize(("evaluations", "points"), [(1, 1), (2, 0)])
+def test_a_line_of_one_point_is_a_dot(evaluations: int, points: int, tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path / "run", points=evaluations)
+    lines = {"success_any": 1, "success_any-tasks": 3, "mixture-curves-qmp": 9}
+    for figure, count in lines.items():
+        [file] = write_figures([run], tmp_path, "svg", figure)
+        groups = [
+            one for one in ElementTree.parse(file).iter(f"{SVG}g") if "mark-symbol role-mark" in one.get("class", "")
+        ]
+        dots = [dot for group in groups for dot in group.iter(f"{SVG}path") if dot.get("opacity") != "0"]
+        assert len(dots) == points * count, figure
+
+
 @pytest.mark.parametrize("tasks", [5, 12, 50])
 def test_a_heatmap_names_every_row_and_column(tasks: int, tmp_path: Path) -> None:
     names = ["reach-0", "reach-1", "reach-2", "reach-3-sparse", "stay", *(f"button-press-{n}" for n in range(5, tasks))]

@@ -153,6 +153,20 @@ def test_boxes_hide_methods_and_the_window_zooms(page: Path, browser: Any) -> No
     wait(lambda: window.text == "0 to 100,000 steps")
 
 
+def test_a_line_of_one_point_is_a_dot_in_the_window(tmp_path: Path, browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    runs = [synthetic_run(tmp_path / f"{seed}", seed=seed, points=1) for seed in range(2)]
+    show(browser, write_report(runs, tmp_path / "report.html", films=0))
+    dots = """return [...document.querySelectorAll(`#multistagereacher-v0-${arguments[0]} .mark-symbol path`)]
+        .filter(e => e.getAttribute('opacity') !== '0').length"""
+    assert [browser.execute_script(dots, name) for name in ("success_any", "mixture-curves-qmp")] == [1, 9]
+    browser.find_element("name", "every_run").click()
+    wait(lambda: browser.execute_script(dots, "success_any") == 3)
+    browser.find_element("name", "until").send_keys(Keys.PAGE_DOWN)
+    wait(lambda: browser.execute_script(dots, "success_any") == 0)
+
+
 REACHABLE = """
 return [...document.querySelectorAll('a[href], button, input, summary, video, [tabindex="0"]')]
     .filter(e => e.checkVisibility() && (e.type !== 'radio' || e.checked)).length

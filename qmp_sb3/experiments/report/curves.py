@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 
 from qmp_sb3.experiments.report.estimates import of_all_tasks, of_each_task
-from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data, lone_points
 from qmp_sb3.experiments.report.palette import Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, axis_labels, listed, number_of, value
@@ -111,6 +111,8 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
         alt.Tooltip("low:Q", title="from", format=form),
         alt.Tooltip("high:Q", title="to", format=form),
     ]
+    # A point at the end of the axis is drawn whole, hence no clip; but none outside the window.
+    alone = lone_points(shown, "mean", ["method", "seed"]).transform_filter("inrange(datum.step, [from, until])")
     layers: list[alt.Chart] = [
         mean.mark_area(opacity=0.16, clip=True).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color),
     ]
@@ -118,8 +120,14 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
         runs = shown.transform_filter("datum.seed !== null")
         line = runs.mark_line(strokeWidth=1, opacity=alt.expr("every_run ? 0.45 : 0"), clip=True)
         layers.append(line.encode(x=x, y=y, color=color, detail="seed:N"))
+        dot = alone.transform_filter("datum.seed !== null")
+        dot = dot.mark_point(size=25, filled=True, opacity=alt.expr("every_run ? 0.45 : 0"))
+        layers.append(dot.encode(x=x, y=y, color=color))
     layers += [
         mean.mark_line(strokeWidth=2, clip=True).encode(x=x, y=y, color=color, strokeDash=dash),
+        alone.transform_filter("datum.seed === null")
+        .mark_point(size=50, opacity=1, filled=True)
+        .encode(x=x, y=y, color=color),
         # What a pointer finds: larger than the line.
         mean.mark_point(size=90, opacity=0, filled=True, clip=True)
         .encode(x=x, y=y, color=color, tooltip=tooltip)

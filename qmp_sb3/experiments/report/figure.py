@@ -75,6 +75,16 @@ def data() -> alt.NamedData:
     return alt.NamedData(name=ROWS)
 
 
+def lone_points(chart: alt.Chart, value: str, line: Sequence[str]) -> alt.Chart:
+    """The rows that are the only ones of their line, which draws nothing then.
+
+    :param value: the column that is drawn; rows without it do not count
+    :param line: the columns that all rows of a line have in common
+    """
+    known = chart.transform_filter(f"isValid(datum.{value})")
+    return known.transform_joinaggregate(points="count()", groupby=list(line)).transform_filter("datum.points === 1")
+
+
 def columns_of(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:
     """The inverse of :func:`rows`, with the columns ``names`` even where there are no rows."""
     return {name: [record[name] for record in records] for name in names}
