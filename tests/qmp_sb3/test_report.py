@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 pytest.importorskip("altair", reason="the extra report is not installed")
@@ -19,7 +20,7 @@ pytest.importorskip("vl_convert", reason="the extra report is not installed")
 from qmp_envs.results import Results
 from qmp_sb3.cli import main
 from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun
-from qmp_sb3.experiments.report import episode, sources, write_figures, write_report
+from qmp_sb3.experiments.report import episode, sources, tables, write_figures, write_report
 from qmp_sb3.experiments.report.page import encoded
 from qmp_sb3.experiments.report.palette import DARK, LIGHT, METHODS_LIGHT, looks
 from qmp_sb3.experiments.report.rerun import command
@@ -118,6 +119,52 @@ def test_an_agent_with_one_later_evaluation_stands_beside_curves(runs: list[Path
     assert {method: len(values) for method, values in scored.items()} == {"no-sharing": 3, "qmp": 4, "their-agent": 2}
     np.testing.assert_array_equal(scored["their-agent"][0], group.curve("their-agent", "return")[1][0, :, -1])
     assert group.seeds("qmp") == [0, 1, 2], "one point is no curve"
+
+
+def test_what_differs_in_more_than_the_method_is_marked_and_not_ranked(tmp_path: Path) -> None:
+    made = [synthetic_run(tmp_path / method, method) for method in ("no-sharing", "qmp")]
+    for method, steps, option in (
+        ("qmp-hold", 200, ""),
+        ("data", 100_000, "max_episode_steps=20"),
+        ("cds", 100_500, ""),
+    ):
+        results = Results.read(synthetic_run(tmp_path / method, method, steps=steps, points=1, mixed=False))
+        reward = "; ".join(filter(None, [results.about["reward"], option]))
+        column = results.table.column("success_any")
+        best = results.table.set_column(
+            results.table.schema.get_field_index("success_any"), "success_any", pa.array([1.0] * len(column))
+        )
+        file = tmp_path / f"{method}.parquet"
+        Results(best, {**results.about, "reward": reward}).write(file)
+        made.append(file)
+    [group] = sources.read(made)
+    rows = {row[0].text: row for row in tables.scores(group).rows}
+    assert {name: row[0].detail for name, row in rows.items()} == {
+        "cds": "",  # all but there
+        "qmp": "",
+        "no-sharing": "",
+        "qmp-hold": "at 200 steps",
+        "data": "max_episode_steps=20",
+    }
+    assert list(rows)[0] == "cds" and set(list(rows)[3:]) == {"qmp-hold", "data"}
+    for name in ("qmp-hold", "data"):
+        assert rows[name][2].text == "–" and rows[name][3].text == "100%"
+        assert not any(cell.best for cell in rows[name])
+    assert sum(float(rows[name][2].text) for name in ("cds", "qmp", "no-sharing")) == pytest.approx(1 + 2 + 3, abs=0.03)
+    assert rows["cds"][3].best
+    html = write_report(made, tmp_path / "report.html", films=0).read_text()
+    assert html.count("Not to be compared with the others: ") == 5, "below the table and every figure of bars"
+    assert "<small>at 200 steps</small>" in html
+
+
+def test_a_method_whose_runs_differ_says_how_many(runs: list[Path], tmp_path: Path) -> None:
+    alone = [synthetic_run(tmp_path / method, method, 9, steps=300_000, points=1) for method in ("qmp", "no-sharing")]
+    [group] = sources.read([*runs[:6], *alone])
+    table = tables.scores(group)
+    assert {row[0].text: (row[0].detail, row[2].text) for row in table.rows} == dict.fromkeys(
+        ("qmp", "no-sharing"), ("1 of 4 at 300,000 steps", "–")
+    )
+    assert not any(cell.best for row in table.rows for cell in row)
 
 
 def test_a_run_without_an_evaluation_up_to_the_end_is_named_and_left_out(runs: list[Path], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from qmp_sb3.experiments.report.estimates import of_each_task
 from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, Look
+from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEASURES, RATES, axis_labels, listed, value
 
@@ -26,9 +27,10 @@ def bars(runs: TaskSetRuns, measure: str) -> Figure:
         for place, task in enumerate(runs.tasks)
         for method, interval in reached.items()
     ]
-    best = []
+    best, notes = [], remarks(runs)
+    compared = [method for method in reached if method not in notes] or list(reached)
     for place, task in enumerate(runs.tasks):
-        top = max(reached, key=lambda method: reached[method].value[place, 0])
+        top = max(compared, key=lambda method: reached[method].value[place, 0])
         best.append(f"{task} {top} {value(float(reached[top].value[place, 0]), measure)}")
     description = (
         f"Bars of {MEASURES[measure]} for every task and method. The highest of each task: {listed(best, 50)}."
@@ -37,7 +39,7 @@ def bars(runs: TaskSetRuns, measure: str) -> Figure:
         f"{runs.slug}-{measure}-bars",
         f"At the end: {MEASURES[measure]} of every task",
         f"Mean over seeds at {runs.scored_at:,} steps ({runs.about_scores()}). The lines are 95% bootstrap intervals "
-        "of the mean over seeds; a method with one seed has none.",
+        f"of the mean over seeds; a method with one seed has none.{in_a_sentence(notes)}",
         chart(runs.looks_of(scores), runs.tasks, measure),
         (Panel("tasks", columns_of(records, NAMES), description),),
         {"task": "task", "method": "method", "mean": MEASURES[measure], "low": "from", "high": "to"},

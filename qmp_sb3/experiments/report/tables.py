@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval, listed, number_of, thousands, value
 from qmp_sb3.experiments.statistics import bootstrap, iqm, mean_ranks
@@ -41,28 +42,36 @@ class Table:
 
 
 def scores(runs: TaskSetRuns) -> Table:
-    """Every measure of every method, best first by the most important one, and the mean rank over tasks."""
+    """Every measure of every method, best first by the most important one, and the mean rank over tasks.
+
+    Methods that differ in more than the method come last, with what it is, and neither have a rank nor are the best.
+    """
     by_measure = {measure: runs.scores(measure) for measure in runs.measures if measure != "length"}
     main = next(iter(by_measure))
     iqms = {
         measure: {m: bootstrap(iqm, v, resamples=RESAMPLES) for m, v in found.items()}
         for measure, found in by_measure.items()
     }
-    ranks = dict(zip(by_measure[main], mean_ranks(*by_measure[main].values()).tolist(), strict=True))
-    order = sorted(by_measure[main], key=lambda method: (-float(iqms[main][method].value), ranks[method]))
+    notes = remarks(runs)
+    ranked = [method for method in by_measure[main] if method not in notes]
+    ranks: dict[str, float] = {}
+    if len(ranked) > 1 or not notes:
+        ranks = dict(zip(ranked, mean_ranks(*(by_measure[main][m] for m in ranked)).tolist(), strict=True))
+    order = sorted(by_measure[main], key=lambda m: (m in notes, -float(iqms[main][m].value), ranks.get(m, 0)))
     lines = []
     for method in order:
         count = len(by_measure[main][method])
+        rank = ranks.get(method)
         cells = [
-            Cell(method),
+            Cell(method, notes.get(method, "")),
             Cell(f"{count}"),
-            Cell(f"{ranks[method]:.2f}", best=ranks[method] == min(ranks.values())),
+            Cell("–" if rank is None else f"{rank:.2f}", best=rank is not None and rank == min(ranks.values())),
         ]
         for measure, found in by_measure.items():
             center, low, high = map(float, iqms[measure][method])
-            every = {value(float(one.value), measure) for one in iqms[measure].values()}
-            top = value(max(float(one.value) for one in iqms[measure].values()), measure)
-            best = len(every) > 1 and value(center, measure) == top
+            compared = [float(iqms[measure][m].value) for m in ranked]
+            every = {value(one, measure) for one in compared}
+            best = method in ranked and len(every) > 1 and value(center, measure) == value(max(compared), measure)
             cells += [
                 Cell(value(center, measure), interval(low, high, measure), best),
                 Cell(value(float(found[method].mean()), measure)),
@@ -84,7 +93,7 @@ def scores(runs: TaskSetRuns) -> Table:
         f"At {runs.scored_at:,} steps ({runs.about_scores()}), each task's own deterministic policy. IQM: mean of the "
         "middle half of all seeds and tasks, with its 95% stratified bootstrap interval; one seed has none. Rank: that "
         f"of the method on a task by {MEASURES[main]}, 1 is best, mean over tasks. The best of a column is bold."
-        f"{_left_out(runs)}",
+        f"{in_a_sentence(notes)}{_left_out(runs)}",
         tuple(headings),
         tuple(lines),
         tuple(order),
