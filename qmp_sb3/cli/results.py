@@ -86,6 +86,8 @@ def _show(options: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 200)
     for one in compared:
         console.print(one.table(options.tasks))
+        for note in one.notes:
+            say(console, note)
     return 0
 
 

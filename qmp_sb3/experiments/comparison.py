@@ -12,7 +12,7 @@ from rich.table import Table
 from qmp_envs.results import MEASURES, Results
 from qmp_sb3.checks import one_of
 from qmp_sb3.experiments import statistics
-from qmp_sb3.experiments.results import common_end, scores
+from qmp_sb3.experiments.results import common_end, is_finished, progress, scores
 from qmp_sb3.experiments.statistics import Interval
 from qmp_sb3.experiments.summary import COLUMNS, cell
 
@@ -20,6 +20,8 @@ HEADINGS = {"iqm": "IQM", "mean": "mean", "median": "median", "optimality_gap": 
 """Statistic: heading of its column."""
 NO_SHARES = ("return", "length")
 """Measures that have no upper limit of 1."""
+NO_RANKS = ("length",)
+"""Measures of which neither more nor less is better."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Row:
     :param statistic: name of :data:`~qmp_sb3.experiments.statistics.AGGREGATES`
     :param value: of the statistic over runs and tasks
     :param mean: over runs and tasks
-    :param rank: mean over tasks of the method's rank among the compared ones; 1 is the best
+    :param rank: mean over tasks of the method's rank among the compared ones; 1 is the best. None for
+        :data:`NO_RANKS`
     :param tasks: task -> mean over runs
     """
 
@@ -42,7 +45,7 @@ class Row:
     statistic: str
     value: Interval
     mean: Interval
-    rank: float
+    rank: float | None
     tasks: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,15 +62,17 @@ class Comparison:
     """Methods on one task set.
 
     :param rows: by measure, then method
+    :param notes: what somebody has to know of the runs, in sentences
     """
 
     task_set: str
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"task_set": self.task_set, "rows": [row.to_dict() for row in self.rows]}
+        return {"task_set": self.task_set, "rows": [row.to_dict() for row in self.rows], "notes": list(self.notes)}
 
     def table(self, tasks: bool = False) -> Table:
         """For a terminal: a row per method and measure; ``tasks`` adds a column for every task."""
@@ -86,7 +91,8 @@ class Comparison:
             by_task = [cell(name, row.tasks[task]) for task in self.tasks] if tasks else []
             values = [cell(name, float(row.value.value)), _interval(name, row.value), cell(name, float(row.mean.value))]
             first = COLUMNS[name] if name != shown else ""
-            table.add_row(first, row.method, str(row.runs), f"{row.step:,}", *values, f"{row.rank:.1f}", *by_task)
+            rank = "-" if row.rank is None else f"{row.rank:.1f}"
+            table.add_row(first, row.method, str(row.runs), f"{row.step:,}", *values, rank, *by_task)
             shown = name
         return table
 
@@ -103,6 +109,8 @@ def compare(
 ) -> Comparison:
     """Compare the methods of single runs of one task set.
 
+    Unfinished runs are named, and are not counted if there are others, unless ``at`` asks for a step.
+
     :param measures: None for all that every run has and the statistic is made for
     :param at: environment steps, None for the last that every run reached; see
         :func:`~qmp_sb3.experiments.results.scores`, also for ``last`` and ``policy``
@@ -114,6 +122,7 @@ def compare(
     """
     of_scores = statistics.AGGREGATES[one_of("statistic", statistic, statistics.AGGREGATES)]
     without = NO_SHARES if statistic == "optimality_gap" else ()
+    runs, notes = _counted(runs, at)
     if measures is None:
         whole = [name for name in MEASURES if not any(np.isnan(run.column(name)).any() for run in runs)]
         measures = [name for name in whole if name not in without]
@@ -122,8 +131,8 @@ def compare(
     rows, end = [], common_end(runs) if at is None else at
     for measure in measures:
         by_method = scores(runs, measure, at, last, policy)
-        better = [-values if measure == "length" else values for values in by_method.values()]
-        ranks = statistics.mean_ranks(*better)
+        ranked = measure not in NO_RANKS
+        ranks = statistics.mean_ranks(*by_method.values()).tolist() if ranked else [None] * len(by_method)
         for (method, values), rank in zip(by_method.items(), ranks, strict=True):
             value, mean = (
                 statistics.bootstrap(aggregate, values, resamples=resamples, seed=seed)
@@ -131,8 +140,22 @@ def compare(
             )
             tasks = dict(zip(runs[0].tasks, values.mean(axis=0).tolist(), strict=True))
             step = max(_evaluated_at(run, end) for run in runs if run.key[1] == method)
-            rows.append(Row(method, measure, len(values), step, statistic, value, mean, float(rank), tasks))
-    return Comparison(runs[0].key[0], runs[0].tasks, tuple(rows))
+            rows.append(Row(method, measure, len(values), step, statistic, value, mean, rank, tasks))
+    return Comparison(runs[0].key[0], runs[0].tasks, tuple(rows), notes)
+
+
+def _counted(runs: Sequence[Results], at: int | None) -> tuple[list[Results], tuple[str, ...]]:
+    """The runs to compare, and what to say of the unfinished ones."""
+    finished = [run for run in runs if is_finished(run)]
+    unfinished = [run for run in runs if not is_finished(run)]
+    if not unfinished:
+        return finished, ()
+    if not finished:
+        return unfinished, ("None of these runs reached its end.",)
+    names = ", ".join(map(progress, unfinished))
+    if at is None:
+        return finished, (f"Not counted, because unfinished: {names}.",)
+    return list(runs), (f"Unfinished: {names}.",)
 
 
 def _evaluated_at(run: Results, end: int) -> int:

@@ -20,6 +20,8 @@ __all__ = [
     "by_task_set",
     "common_end",
     "curves",
+    "is_finished",
+    "progress",
     "read_runs",
     "read_place",
     "result_places",
@@ -104,6 +106,17 @@ def _settings(run: Results) -> dict[str, object]:
     reward = "; ".join(part for part in parts if f"env_kwargs.{part.partition('=')[0]}" not in overrides)
     settings = ({} if preset == "fast" else {"preset": preset}) | overrides
     return settings | ({"reward": reward} if reward else {})
+
+
+def is_finished(run: Results) -> bool:
+    """Whether a run was evaluated at the end that it was meant to reach; others' agents need not name one."""
+    return int(run.column("step").max()) >= int((run.about.get("run") or {}).get("steps") or 0)
+
+
+def progress(run: Results) -> str:
+    """Of an unfinished run: ``qmp seed 3 (40,000 of 100,000 steps)``."""
+    _, method, seed = run.key
+    return f"{method} seed {seed} ({int(run.column('step').max()):,} of {int(run.about['run']['steps']):,} steps)"
 
 
 def by_task_set(runs: Iterable[Results]) -> dict[str, list[Results]]:

@@ -11,7 +11,7 @@ import pytest
 
 import qmp_envs
 from qmp_envs.evaluation import Evaluation
-from qmp_envs.results import Results
+from qmp_envs.results import MEASURES, Results
 from qmp_envs.results_check import problems
 from qmp_sb3.cli import main
 from qmp_sb3.cli.main import parse
@@ -21,6 +21,7 @@ from qmp_sb3.experiments.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.results import common_end, curves, read_runs, scores, tell_apart
 from qmp_sb3.experiments.statistics import AGGREGATES
+from tests.qmp_sb3.synthetic_runs import synthetic_run
 
 REACHER, POINT = "QMP/MultistageReacher-v0", "QMP/Point2D-v0"
 QUICK = {"learning_starts": 40, "batch_size": 8, "policy_kwargs.net_arch": [8], "buffer_size": 1000}
@@ -328,6 +329,33 @@ def test_show_as_json(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     row = next(row for row in compared["rows"] if row["measure"] == "subgoals")
     assert (row["method"], row["runs"], row["step"], row["iqm"], row["mean"]) == ("ours", 2, 9, 0.5, 0.5)
     assert row["mean_interval"] == [0.0, 1.0] and row["tasks"] == {"left": 0.5, "right": 0.5} and row["rank"] == 1
+
+
+def test_show_names_unfinished_runs_and_ranks_no_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = [synthetic_run(tmp_path / method, method) for method in ("no-sharing", "qmp")]
+    made.append(synthetic_run(tmp_path / "unfinished", "qmp", 1, until=40_000))
+    words = ["results", "show", *map(str, made)]
+
+    def shown(*more: str) -> dict:
+        assert main([*words, "--json", *more]) == 0
+        [compared] = json.loads(capsys.readouterr().out)
+        return compared
+
+    who = "qmp seed 1 (40,000 of 100,000 steps)"
+    compared = shown()
+    assert compared["notes"] == [f"Not counted, because unfinished: {who}."]
+    assert {(row["method"], row["runs"], row["step"]) for row in compared["rows"]} == {
+        ("no-sharing", 1, 100_000),
+        ("qmp", 1, 100_000),
+    }
+    ranks = {measure: [row["rank"] for row in compared["rows"] if row["measure"] == measure] for measure in MEASURES}
+    assert ranks["length"] == [None, None] and sum(ranks["return"]) == 3
+    at_a_step = shown("--at", "40000")
+    assert at_a_step["notes"] == [f"Unfinished: {who}."] and at_a_step["rows"][1]["runs"] == 2
+    assert main(words) == 0
+    assert f"Not counted, because unfinished: {who}." in capsys.readouterr().out.splitlines()
+    assert main(["results", "show", str(made[2])]) == 0
+    assert "None of these runs reached its end." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("statistic", AGGREGATES)

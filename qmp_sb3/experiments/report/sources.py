@@ -19,6 +19,7 @@ from qmp_sb3.experiments.results import (
     by_task_set,
     common_end,
     curves,
+    is_finished,
     read_place,
     result_places,
     scores,
@@ -89,7 +90,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether it was evaluated at the end that it was meant to reach."""
-        return self.steps >= int(self.spec.get("steps") or 0)
+        return is_finished(self.results)
 
 
 @dataclass(frozen=True)

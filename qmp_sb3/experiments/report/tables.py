@@ -10,6 +10,7 @@ from statistics import median
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval, listed, number_of, thousands, value
+from qmp_sb3.experiments.results import progress
 from qmp_sb3.experiments.statistics import bootstrap, iqm, mean_ranks
 
 RESAMPLES = 10_000
@@ -105,9 +106,7 @@ def _left_out(runs: TaskSetRuns) -> str:
     if len(runs.unfinished) == len(runs.runs):
         text = " None of these runs reached its end."
     elif runs.unfinished:
-        names = [
-            f"{run.method} seed {run.seed} ({run.steps:,} of {run.spec['steps']:,} steps)" for run in runs.unfinished
-        ]
+        names = [progress(run.results) for run in runs.unfinished]
         text = f" Not counted, because unfinished: {listed(names)}."
     if runs.late:
         names = [f"{run.method} seed {run.seed} (first evaluated at {run.evaluated[0]:,} steps)" for run in runs.late]
