@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from qmp_sb3.cli.tables import show, show_lines
 from qmp_sb3.cli.words import (
     STOPPED,
     UsageError,
@@ -72,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the command's ``options`` say; the exit code."""
     console = Console()
     if options.list:
-        console.print(_list())
+        show(console, _list())
         return 0
     from qmp_sb3.experiments.engines import LiveBoard, PlainBoard, make_engine
     from qmp_sb3.experiments.scales import scale
@@ -86,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     for line in (*benchmark.statement(size, options.seeds), *given):
         say(console, line)
     if options.dry_run:
-        console.print(_dry_run(runs))
+        show_lines(console, _dry_run(runs))
         say(console, _sum(runs))
         return 0
     with usage_errors("bench"), stop_on_signals() as should_stop:
@@ -123,6 +125,7 @@ def _list() -> Table:
     table = Table(
         title="Definitions",
         title_justify="left",
+        show_edge=False,  # so that every word fits into 80 columns
         caption="runs and steps of all runs together, by scale; smoke has 40 steps of each task",
     )
     for heading in ("name", "what", "task sets", "rows", *(name for name in SCALES if name != "smoke")):
@@ -220,11 +223,11 @@ def _hours(runs: Sequence[tuple[RunSpec, Path]]) -> list[float | None]:
 
 def _dry_run(runs: Sequence[tuple[RunSpec, Path]]) -> Table:
     table = Table()
-    for heading in ("folder", "method", "task set", "seed", "steps", "state", "hours"):
-        table.add_column(heading, justify="right" if heading in ("seed", "steps", "hours") else "left", overflow="fold")
+    for heading in ("method", "task set", "seed", "steps", "state", "hours", "folder"):
+        table.add_column(heading, justify="right" if heading in ("seed", "steps", "hours") else "left")
     for (spec, path), hours in zip(runs, _hours(runs), strict=True):
         time = "not measured" if hours is None else f"{hours:.2f}"
-        table.add_row(str(path), spec.method, spec.env, str(spec.seed), f"{spec.steps:,}", _state(path), time)
+        table.add_row(spec.method, spec.env, str(spec.seed), f"{spec.steps:,}", _state(path), time, Text(str(path)))
     return table
 
 
@@ -240,7 +243,7 @@ def _compare(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpe
     from qmp_sb3.experiments.benchmark import MOMENTS
     from qmp_sb3.experiments.published import compare, comparison_table
 
-    console.print(comparison_table(benchmark, compare(benchmark, runs)))
+    show(console, comparison_table(benchmark, compare(benchmark, runs)))
     say(console, f"Ours: {MOMENTS[benchmark.moment]}. Published: {benchmark.published}.")
     for heading, lines in (("The paper says", benchmark.claims), ("Missing", benchmark.missing)):
         for line in lines:

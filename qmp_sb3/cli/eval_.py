@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from qmp_sb3.cli.tables import show
 from qmp_sb3.cli.words import count, find_modules_here, say, usage_errors, whole
 
 
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         title = f"{spec.method} on {spec.env} after {trained.steps:,} steps, {options.episodes} episodes per task"
         console = Console()
         say(console, title)
-        console.print(summary_table(summarize(evaluation)))
+        show(console, summary_table(summarize(evaluation)))
     return 0
 
 

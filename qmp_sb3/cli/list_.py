@@ -8,6 +8,8 @@ import json
 from rich.console import Console
 from rich.table import Table
 
+from qmp_sb3.cli.tables import show
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """The command's grammar."""
@@ -29,9 +31,9 @@ def run(options: argparse.Namespace) -> int:
     table.add_column("tasks")
     for line in catalog.task_sets():
         table.add_row(line.id, line.summary, f"{len(line.tasks)}: {', '.join(line.tasks)}")
-    console.print(table)
+    show(console, table)
     table = Table("method", "what it is", title="Methods", title_justify="left")
     for method in catalog.methods():
         table.add_row(method.name, method.summary)
-    console.print(table)
+    show(console, table)
     return 0

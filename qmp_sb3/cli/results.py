@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from qmp_sb3.cli.tables import show
 from qmp_sb3.cli.words import UsageError, count, say, usage_errors, whole
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _show(options: argparse.Namespace) -> int:
     # A terminal breaks lines; a file need not.
     console = Console(width=None if sys.stdout.isatty() else 200)
     for one in compared:
-        console.print(one.table(options.tasks))
+        show(console, one.table(options.tasks))
         for note in one.notes:
             say(console, note)
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from qmp_sb3.cli.tables import show
 from qmp_sb3.cli.words import (
     STOPPED,
     UsageError,
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {path}")
         return STOPPED
     say(console, f"{spec.method} on {spec.env} after {steps} steps")
-    console.print(summary_table(status.summary))
+    show(console, summary_table(status.summary))
     say(console, f"Finished {steps} steps in {live.clock(status.seconds)}; see it with: qmp watch {path}")
     return 0
 
