@@ -210,6 +210,15 @@ def test_an_old_python_is_refused_in_words(tmp_path: Path) -> None:
 # ---- the papers around it ----
 
 
+def test_default_outputs_of_the_commands_stay_out_of_the_repository() -> None:
+    from qmp_sb3.cli.main import parse
+
+    commands = ("bench qmp-table-2", "report runs", "plot runs")
+    places = {"runs/run", "tune/search", *(str(parse(words.split()).out) for words in commands)}
+    kept_out = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert all(f"/{place.split('/')[0]}" in {line.rstrip("/") for line in kept_out} for place in places), places
+
+
 def test_citation_file_is_valid() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
