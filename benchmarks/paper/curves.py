@@ -73,7 +73,7 @@ def load(path: Path) -> dict[str, list[Curves]]:
 
 
 def save(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
-    """Add records of runs to a file, each with ``method`` and ``seed``; those of the same method and seed are replaced."""
+    """Add records of runs, each with ``method`` and ``seed``, to a file; those of the same are replaced."""
     document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known = {(run["method"], run["seed"]): run for run in (*document.get("runs", ()), *runs)}
     lines = ",\n".join(f"  {json.dumps(known[key])}" for key in sorted(known))  # a run is a line, as is its change
