@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 import qmp_envs
-from benchmarks.paper import curves, tables
-from benchmarks.paper.curves import Curves
+from benchmarks.paper import tables
+from benchmarks.paper.curves import RESULTS, load
 from qmp_sb3.experiments.definitions import read
 from qmp_sb3.experiments.pace import RECORDED
 from qmp_sb3.experiments.readme import bring_up_to_date
@@ -25,14 +25,9 @@ BESIDE = ("no-sharing", "qmp")
 """Methods that every table shows."""
 
 
-def recorded(name: str) -> dict[str, list[Curves]]:
-    """The runs of a task set, by method."""
-    return curves.load(curves.RESULTS / f"{name}.json")
-
-
 def reached(methods: Sequence[str]) -> str:
     """What methods reached on the Multistage Reacher, in Markdown; those without a recorded run are named."""
-    runs, [part] = recorded("reacher"), read("ours-reacher").parts
+    runs, [part] = load(RESULTS / "reacher.json"), read("ours-reacher").parts
     shown = {method: runs[method] for method in dict.fromkeys([*methods, *BESIDE]) if method in runs}
     missing = ", ".join(f"`{method}`" for method in methods if method not in runs)
     lines = ["Multistage Reacher, preset `fast`, the mean of the last three evaluations:", ""]
@@ -44,13 +39,13 @@ def reached(methods: Sequence[str]) -> str:
 
 def routes() -> str:
     """Success over time and when each route was found, of all recorded runs of the Maze, in Markdown."""
-    runs = recorded("maze")
+    runs = load(RESULTS / "maze.json")
     return f"{tables.over_time(runs, 'success_all', 'mean success at')}\n\n{tables.found(runs)}\n"
 
 
 def gravities() -> str:
     """Returns over time and of each gravity, of all recorded runs of the HalfCheetah, in Markdown."""
-    runs, tasks = recorded("cheetah"), qmp_envs.task_names(RECORDED["cheetah"])
+    runs, tasks = load(RESULTS / "cheetah.json"), qmp_envs.task_names(RECORDED["cheetah"])
     return f"{tables.over_time(runs, 'returns', 'mean return at', ',.0f')}\n\n{tables.returns(runs, tasks)}\n"
 
 

@@ -98,11 +98,7 @@ def test_the_numbers_are_the_papers() -> None:
 
 @pytest.mark.parametrize(
     ("name", "steps", "eval_every"),
-    [
-        ("ours-reacher", 300_000, 25_000),
-        ("ours-maze", 6_000_000, 100_000),
-        ("ours-cheetah", 1_000_000, 50_000),
-    ],
+    [("ours-reacher", 300_000, 25_000), ("ours-maze", 6_000_000, 100_000), ("ours-cheetah", 1_000_000, 50_000)],
 )
 def test_our_own_tables_are_whole_at_every_scale_but_smoke(name: str, steps: int, eval_every: int) -> None:
     laptop, full = (read(name).runs(SCALES[scale]) for scale in ("laptop", "full"))
