@@ -204,11 +204,7 @@ class Benchmark:
 
         :param seeds: as for :meth:`runs`
         """
-
-        def full(value: object) -> str:
-            return f" ({self.whose}: {value})"
-
-        own = self.at(scale)
+        own, full = self.at(scale), f" ({self.whose}: {{}})".format
         number = own.seeds if seeds is None else len(set(seeds))
         yield f"Scale {scale.name}: {scale.summary}."
         yield (
