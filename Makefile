@@ -11,15 +11,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 STAMP  := $(VENV)/.installed
+PEERS  := $(VENV)/.integrations
 CODE   := qmp_envs qmp_sb3 tests docs $(wildcard benchmarks)
 
-.PHONY: help train test test-all lint type bench bench-page docs pictures gifs lock clean $(VENV)
+.PHONY: help train test test-all integrations lint type bench bench-page docs pictures gifs lock clean $(VENV)
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train      train QMP on the Multistage Reacher (400,000 steps, about 5 minutes on 2 cores)"
 	@echo "make test       run the tests"
-	@echo "make test-all   also the slow tests and those that download a file"
+	@echo "make test-all   also the slow tests and those that download a file, with Ray, trackers and RL Baselines3 Zoo"
 	@echo "make lint       ruff;   make type   mypy;   make bench   speed, as build/speed.json (pytest-benchmark)"
 	@echo "make docs       the site, in build/site;   make pictures, make gifs   its pictures and films"
 	@echo "make .venv      only create the virtual environment from requirements.lock"
@@ -38,6 +39,13 @@ $(STAMP): $(LOCKED) pyproject.toml setup.py $(wildcard qmp_sb3/native/src/*)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(PEERS): requirements-integrations.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-integrations.lock
+	@touch $@
+
+# Ray, Weights & Biases, MLflow and RL Baselines3 Zoo: without them, their tests are skipped.
+integrations: $(PEERS)
+
 train: $(STAMP)
 	@out=runs/reacher-qmp-$(SEED); n=2; \
 	while [ -e "$$out" ]; do out=runs/reacher-qmp-$(SEED)-$$n; n=$$((n + 1)); done; \
@@ -48,7 +56,7 @@ test test-all bench bench-page: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not network" $(TEST)
 
-test-all: $(STAMP)
+test-all: $(PEERS)
 	$(BIN)/python -m pytest -n $(JOBS) $(TEST)
 
 lint: $(STAMP)
@@ -85,12 +93,16 @@ gifs: $(STAMP)
 
 # torch's own requirements choose the CUDA packages of the machine, so none of them is pinned here.
 TORCH := torch==2.13.0
+lock: PIP_FREEZE = build/lock/bin/python -m pip freeze --all --exclude pip --exclude qmp-suite | \
+	grep -vE '^(nvidia-|cuda-|triton)' | sed 's/+cpu$$//'
 lock:
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet "$(TORCH)" ".[dev,metaworld,robotics]"
-	build/lock/bin/python -m pip freeze --all --exclude pip --exclude qmp-suite > build/freeze.txt
 	(echo "# Made by 'make lock' with Python 3.11. Covers the extras dev, docs, metaworld, robotics, report and tune."; \
-	 grep -vE '^(nvidia-|cuda-|triton)' build/freeze.txt | sed 's/+cpu$$//') > requirements.lock
+	 $(PIP_FREEZE)) > requirements.lock
+	build/lock/bin/python -m pip install --quiet --constraint requirements.lock ".[cluster,track,zoo]"
+	(echo "# Made by 'make lock' with Python 3.11: what the extras cluster, track and zoo need beside requirements.lock."; \
+	 $(PIP_FREEZE) | grep -vxFf requirements.lock) > requirements-integrations.lock
 
 clean:
 	rm -rf $(VENV) build

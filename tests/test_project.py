@@ -20,29 +20,40 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKED_EXTRAS = ("dev", "docs", "metaworld", "robotics", "report")
-LOCK = [
-    line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
-]
+LOCKED_EXTRAS = ("dev", "docs", "metaworld", "robotics", "report", "tune")
+INTEGRATIONS = ("cluster", "track", "zoo")
 
 
-# ---- the lock file ----
+def locked(*names: str) -> list[str]:
+    lines = [line for name in names for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if not line.startswith("#")]
 
 
-def test_lock_pins_exact_versions_and_nothing_else() -> None:
-    for line in LOCK:
+LOCK, BOTH = locked("requirements.lock"), locked("requirements.lock", "requirements-integrations.lock")
+
+
+# ---- the lock files ----
+
+
+def test_locks_pin_exact_versions_and_nothing_else() -> None:
+    for line in BOTH:
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
-    assert not [line for line in LOCK if line.startswith(("nvidia-", "cuda-", "triton"))]
+    assert not [line for line in BOTH if line.startswith(("nvidia-", "cuda-", "triton"))]
+    names = [line.partition("==")[0].lower().replace("_", "-") for line in BOTH]
+    assert len(names) == len(set(names))
 
 
-def test_lock_satisfies_every_requirement() -> None:
-    locked = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in LOCK)}
+@pytest.mark.parametrize(
+    "lock, extras", [(LOCK, LOCKED_EXTRAS), (BOTH, INTEGRATIONS)], ids=["development", "integrations"]
+)
+def test_lock_satisfies_every_requirement(lock: list[str], extras: tuple[str, ...]) -> None:
+    versions = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lock)}
     wanted = [*PROJECT["dependencies"]]
-    for extra in LOCKED_EXTRAS:
+    for extra in extras:
         wanted += PROJECT["optional-dependencies"][extra]
     for requirement in map(Requirement, wanted):
         if requirement.name != "qmp-suite":
-            version = locked[requirement.name.lower()]
+            version = versions[requirement.name.lower()]
             assert requirement.specifier.contains(version), f"{requirement} against {version}"
 
 

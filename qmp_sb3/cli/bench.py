@@ -60,7 +60,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="show the runs, their folders and about how long they take"
     )
-    command.add_argument("--trust", action="store_true", help="FILE.yaml may name a module to import, before an id")
+    command.add_argument(
+        "--trust",
+        action="store_true",
+        help="FILE.yaml may name a module to import, before an id; pickles in checkpoints of unfinished runs are read",
+    )
     command.set_defaults(overrides={})  # it takes key=value
 
 
@@ -87,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     with usage_errors("bench"), stop_on_signals() as should_stop:
         board = LiveBoard(console) if console.is_terminal else PlainBoard(console)
-        outcomes = list(engine.map(runs, should_stop, board))
+        outcomes = list(engine.map(runs, should_stop, board, options.trust))
     for outcome in outcomes:
         if outcome.state == "failed":
             say(console, f"Failed: {outcome.job}: {outcome.reason}; see {outcome.job.path}")

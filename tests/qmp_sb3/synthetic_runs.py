@@ -14,6 +14,7 @@ from qmp_sb3.experiments import RunDirectory, RunSpec
 from qmp_sb3.experiments.mixture import Mixture
 
 ID = "QMP/MultistageReacher-v0"
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 def synthetic_run(

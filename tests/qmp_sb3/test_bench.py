@@ -23,6 +23,7 @@ from qmp_sb3.experiments.definitions import available, read
 from qmp_sb3.experiments.published import borrowed, cells, compare, reached
 from qmp_sb3.experiments.run import describe
 from qmp_sb3.experiments.scales import SCALES
+from tests.qmp_sb3.going_on import assert_same_end
 
 DEFINITION = """
 title: A point
@@ -154,6 +155,21 @@ def test_what_cannot_be_compared_is_a_line_after_the_failures(
     shown = " ".join(capsys.readouterr().out.split())
     places = [shown.index(text) for text in ("Failed: no-sharing", "No comparison: ", "No report: ")]
     assert places == sorted(places) and "Parquet" in shown[places[1] :]
+
+
+@pytest.mark.slow
+def test_every_engine_gives_the_same_six_runs(definition: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
+    rows = ["--scale", "smoke", "--methods", "no-sharing", "qmp", "qmp-hold", "--seeds", "0", "1"]
+    for engine, settings in {"local": [], "ray": [], "slurm": ["engine.cluster=local"]}.items():
+        words = [*rows, "--engine", engine, "--out", str(tmp_path / engine), "--jobs", "2", *settings, *QUICK]
+        assert main(["bench", str(definition), *words]) == 0
+    runs = sorted(path.name for path in (tmp_path / "local").iterdir() if (path / "result.json").is_file())
+    assert len(runs) == 6
+    for name in runs:
+        for engine in ("ray", "slurm"):
+            assert_same_end(tmp_path / "local" / name, tmp_path / engine / name)
 
 
 def test_ctrl_c_saves_every_run_and_says_how_to_go_on(definition: Path, tmp_path: Path) -> None:

@@ -11,13 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 from rich.console import Console
 
-from qmp_sb3 import MultiTaskSAC
-from qmp_sb3.experiments import RunDirectory, RunSpec, run
+from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec, run
 from qmp_sb3.experiments.engines import (
     Board,
     Engine,
@@ -49,10 +47,6 @@ def spec(seed: int = 0, steps: int = 120, **changes: Any) -> RunSpec:
     return RunSpec(ID, "qmp", steps, seed, **values)
 
 
-def parameters(path: Path) -> np.ndarray:
-    return MultiTaskSAC.load(RunDirectory(path).final_model).policy.actor.flat.flat.detach().numpy()
-
-
 def has_checkpoint(path: Path) -> bool:
     """Without reading what a run is about to replace."""
     return any((path / "checkpoints").glob("[0-9]*"))
@@ -76,7 +70,7 @@ class Scripted(Engine):
 
     def __init__(self, script: dict[int, list[str]], jobs: int = 1, retries: int = 3) -> None:
         super().__init__(jobs, retries=retries)
-        self.script, self.order, self.most, self.closed = script, [], 0, None
+        self.script, self.begun, self.most, self.closed = script, [], 0, None
 
     def map(self, *arguments: Any, **options: Any) -> Iterator[Outcome]:
         with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +82,7 @@ class Scripted(Engine):
         self.opened = [job.spec.seed for job in jobs]
 
     def launch(self, jobs: Sequence[Job]) -> Sequence[list[Any]]:
-        self.order += [job.spec.seed for job in jobs]
+        self.begun += [job.spec.seed for job in jobs]
         return [[job, self.script[job.spec.seed].pop(0)] for job in jobs]
 
     def ended(self, handle: list[Any]) -> str | None:
@@ -118,7 +112,7 @@ def test_a_failure_is_alone_and_a_lost_run_goes_on(tmp_path: Path) -> None:
     notes = Notes()
     ended = states(engine, [(spec(seed), tmp_path / str(seed)) for seed in range(3)], board=notes)
     assert ended == {0: ("failed", "ValueError: the sky fell"), 1: ("finished", ""), 2: ("finished", "")}
-    assert engine.order == [0, 1, 2, 1, 1], "a lost run waits behind the others"
+    assert engine.begun == [0, 1, 2, 1, 1], "a lost run waits behind the others"
     assert [note.rpartition("; ")[2] for note in notes.notes] == [
         "it goes on from its checkpoint (1 of 3)",
         "it goes on from its checkpoint (2 of 3)",
@@ -130,7 +124,7 @@ def test_retries_are_limited(tmp_path: Path) -> None:
     engine = Scripted({0: ["vanish"] * 9, 1: ["finish"]}, retries=2)
     ended = states(engine, [(spec(seed), tmp_path / str(seed)) for seed in range(2)])
     assert ended[0] == ("failed", "it did vanish, 3 times") and ended[1][0] == "finished"
-    assert engine.order == [0, 1, 0, 0]
+    assert engine.begun == [0, 1, 0, 0]
 
 
 def test_finished_runs_are_left_alone_and_equal_specs_are_run_once(tmp_path: Path) -> None:
@@ -138,7 +132,7 @@ def test_finished_runs_are_left_alone_and_equal_specs_are_run_once(tmp_path: Pat
     assert states(Scripted({0: ["finish"], 1: ["finish"]}), runs) == {0: ("finished", ""), 1: ("finished", "")}
     assert not (tmp_path / "b").exists()
     again = Scripted({})
-    assert [outcome.state for outcome in again.map(runs)] == ["finished", "finished"] and again.order == []
+    assert [outcome.state for outcome in again.map(runs)] == ["finished", "finished"] and again.begun == []
 
 
 def test_a_wish_to_stop_reaches_all(tmp_path: Path) -> None:
@@ -167,7 +161,7 @@ def test_folders_are_checked_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "b" / "thesis.tex").write_text("mine")
     with pytest.raises(ValueError, match="not empty"):
         engine.map([(spec(0), tmp_path / "a"), (spec(1), tmp_path / "b")])
-    assert not (tmp_path / "a").exists() and engine.order == []
+    assert not (tmp_path / "a").exists() and engine.begun == []
 
 
 @pytest.mark.parametrize(
@@ -185,7 +179,7 @@ def test_every_spec_is_tried_before_any_run_starts(wrong: RunSpec, message: str,
     engine.tries_specs = True
     with pytest.raises(ValueError) as raised:
         engine.map([(spec(0), tmp_path / "good"), (wrong, tmp_path / "wrong")])
-    assert message in str(raised.value) and not list(tmp_path.iterdir()) and engine.order == []
+    assert message in str(raised.value) and not list(tmp_path.iterdir()) and engine.begun == []
 
 
 @pytest.mark.parametrize(
@@ -295,11 +289,26 @@ class Attending(Scripted):
 
     def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
         for job in jobs:
-            attend(job.spec.to_dict(), job.path, 1, engine=self.name)
+            attend(**self.order(job))
         return jobs
 
     def ended(self, handle: Any) -> str | None:
         return "it ended"
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_trust_in_a_run_reaches_its_process(trust: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[bool] = []
+    restore = Checkpoints.restore
+
+    def listen(checkpoints: Checkpoints, model: Any, checkpoint: Any, trust: bool = False) -> Any:
+        heard.append(trust)
+        return restore(checkpoints, model, checkpoint, trust)
+
+    assert not run(spec(), tmp_path / "run", should_stop=lambda: has_checkpoint(tmp_path / "run")).finished
+    monkeypatch.setattr(Checkpoints, "restore", listen)
+    [outcome] = Attending({0: []}).map([(spec(), tmp_path / "run")], trust=trust)
+    assert outcome.state == "finished" and heard == [trust]
 
 
 def test_an_error_of_an_earlier_command_does_not_count(tmp_path: Path) -> None:
@@ -357,22 +366,6 @@ def test_local_runs_stop_with_a_checkpoint_and_go_on(tmp_path: Path) -> None:
 
 
 # ---- clusters ----
-
-
-@pytest.mark.slow
-def test_all_engines_give_the_same_runs(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
-    pytest.importorskip("submitit", reason="the extra 'cluster' is not installed")
-    engines = {"local": Local(jobs=2), "ray": Ray(jobs=2), "slurm": Slurm(jobs=2, cluster="local")}
-    for name, engine in engines.items():
-        outcomes = list(engine.map([(spec(seed), tmp_path / name / str(seed)) for seed in range(2)]))
-        assert [one.state for one in outcomes] == ["finished"] * 2, [one.reason for one in outcomes]
-    for seed in range(2):
-        run(spec(seed), tmp_path / "here" / str(seed))
-        for name in engines:
-            np.testing.assert_array_equal(
-                parameters(tmp_path / name / str(seed)), parameters(tmp_path / "here" / str(seed)), err_msg=name
-            )
 
 
 @pytest.mark.slow

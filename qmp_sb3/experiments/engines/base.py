@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -20,6 +21,8 @@ from qmp_sb3.experiments.run_directory import RunDirectory
 from qmp_sb3.experiments.run_spec import RunSpec
 
 State = Literal["finished", "stopped", "failed"]
+ALL = sys.maxsize
+"""Runs at a time, where nothing limits them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,17 @@ class Engine(ABC):
         self.threads, self.retries = at_least("threads", threads, 1), at_least("retries", retries, 0)
         self.name = uuid.uuid4().hex
         """Tells its processes from those of another command at the same runs; another one in each :meth:`map`."""
+        self.trust = False
+
+    def order(self, job: Job) -> dict[str, Any]:
+        """What :func:`~qmp_sb3.experiments.engines.worker.attend` is told, in plain values."""
+        return {
+            "spec": job.spec.to_dict(),
+            "path": str(job.path),
+            "threads": self.threads,
+            "engine": self.name,
+            "trust": self.trust,
+        }
 
     @abstractmethod
     def open(self, jobs: Sequence[Job]) -> None:
@@ -92,14 +106,15 @@ class Engine(ABC):
         """Give back what :meth:`open` took; runs that are still at work are ended."""
 
     def places(self) -> int:
-        """How many more runs than those at work may be launched is up to this number, of all together."""
-        return self.jobs or 1
+        """How many runs may be launched and not yet ended; :data:`ALL` where the cluster has a queue of its own."""
+        return self.jobs or ALL
 
     def map(
         self,
         runs: Iterable[tuple[RunSpec, str | os.PathLike[str]]],
         should_stop: Callable[[], bool] = bool,
         board: Board | None = None,
+        trust: bool = False,
     ) -> Iterator[Outcome]:
         """Bring every run to its end, and yield what became of each, in the order in which they end.
 
@@ -109,10 +124,12 @@ class Engine(ABC):
         :param runs: what to train, and the folder of each
         :param should_stop: asked several times a second; True lets every run save a checkpoint and end
         :param board: is shown how the runs stand
+        :param trust: as for :func:`~qmp_sb3.experiments.run.run`
         :raises ValueError: if a spec, a folder or a setting of the engine is not usable
         """
         jobs = distinct(runs)
         unfinished = [job for job in jobs if job.directory.result() is None]
+        self.trust = trust
         check_specs([job.spec for job in unfinished])
         return self._map(jobs, unfinished, should_stop, board or Board())
 

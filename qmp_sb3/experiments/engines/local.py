@@ -75,9 +75,8 @@ class Local(Engine):
                 process_group=0,
             )
         assert process.stdin is not None
-        order = {"spec": job.spec.to_dict(), "path": str(job.path), "threads": self.threads, "engine": self.name}
         with suppress(BrokenPipeError):  # it is gone already, which ended() will tell
-            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.write(json.dumps(self.order(job)) + "\n")
             process.stdin.flush()
         return process
 

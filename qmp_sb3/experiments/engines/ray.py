@@ -78,12 +78,8 @@ class Ray(Engine):
             max_calls=1,  # a process for each run, whose memory is its own
         )(attend)
 
-    def places(self) -> int:
-        # Ray has a queue of its own.
-        return self.jobs or 10_000
-
     def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
-        return [self._attend.remote(job.spec.to_dict(), str(job.path), self.threads, engine=self.name) for job in jobs]
+        return [self._attend.remote(**self.order(job)) for job in jobs]
 
     def ended(self, handle: Any) -> str | None:
         ray = _import()

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from qmp_sb3.checks import one_of
-from qmp_sb3.experiments.engines.base import Engine, Job, at_least, environment
+from qmp_sb3.experiments.engines.base import ALL, Engine, Job, at_least, environment
 from qmp_sb3.experiments.engines.local import cores
 from qmp_sb3.experiments.run_directory import RunDirectory
 
@@ -23,12 +23,12 @@ GRACE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Task:
-    """What a task of the array does: a run until it ends, or until SLURM wants the machine back."""
+    """What a task of the array does: a run until it ends, or until SLURM wants the machine back.
 
-    spec: Mapping[str, Any]
-    path: str
-    threads: int
-    engine: str = ""
+    :param order: of the engine, see :meth:`~qmp_sb3.experiments.engines.base.Engine.order`
+    """
+
+    order: Mapping[str, Any]
 
     def __call__(self) -> None:
         from qmp_sb3.experiments.engines.worker import attend
@@ -46,14 +46,14 @@ class Task:
         signal.signal(signal.SIGALRM, lambda number, frame: requeue(warning, frame))
         for number in (warning, signal.SIGTERM):
             signal.signal(number, note)
-        ended = attend(self.spec, self.path, self.threads, lambda: bool(received), self.engine)
+        ended = attend(**self.order, should_stop=lambda: bool(received))
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         if ended == "stopped" and warning in received:
             try:
                 requeue(warning, None)
             except Exception as error:
                 # The last time limit that it was granted.
-                RunDirectory(self.path).write_error(str(error))
+                RunDirectory(self.order["path"]).write_error(str(error))
 
     def checkpoint(self) -> Any:
         """submitit asks with what to go on: with the same, since a run finds its own checkpoint."""
@@ -121,8 +121,8 @@ class Slurm(Engine):
         self.executor.update_parameters(**{name: value for name, value in settings.items() if value is not None})
 
     def places(self) -> int:
-        # SLURM has a queue of its own; a machine has not.
-        return 10_000 if self.cluster == "slurm" else self.jobs or max(1, cores() // self.threads)
+        # SLURM itself keeps to `jobs` runs at a time; a machine has no queue.
+        return ALL if self.cluster == "slurm" else self.jobs or max(1, cores() // self.threads)
 
     def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
         handles = {job: self._earlier(job) for job in jobs}
@@ -131,7 +131,7 @@ class Slurm(Engine):
             return list(handles.values())
         with exported(environment(self.threads)), self.executor.batch():
             for job in new:
-                handles[job] = self.executor.submit(Task(job.spec.to_dict(), str(job.path), self.threads, self.name))
+                handles[job] = self.executor.submit(Task(self.order(job)))
         for job in new:
             job.path.mkdir(parents=True, exist_ok=True)
             job.directory.write_task(handles[job].job_id)

@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
@@ -36,6 +35,7 @@ def attend(
     threads: int,
     should_stop: Callable[[], bool] = bool,
     engine: str = "",
+    trust: bool = False,
 ) -> Ended:
     """Bring a run to its end, or to a checkpoint; an error is written into its folder and raised no further.
 
@@ -44,6 +44,7 @@ def attend(
     :param threads: for PyTorch
     :param should_stop: asked now and then; so is the folder (``request_stop``)
     :param engine: the name of the engine that this is for
+    :param trust: as for :func:`~qmp_sb3.experiments.run.run`
     """
     directory = RunDirectory(path)
     directory.path.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def attend(
     if look():
         return "stopped"
     try:
-        finished = _run_alone(RunSpec.from_dict(spec), directory, look)
+        finished = _run_alone(RunSpec.from_dict(spec), directory, look, trust)
     except RunInUse as error:
         directory.write_in_use(engine, str(error))
         return "failed"
@@ -77,12 +78,12 @@ class Looks:
         return self.answer
 
 
-def _run_alone(spec: RunSpec, directory: RunDirectory, look: Looks) -> bool:
+def _run_alone(spec: RunSpec, directory: RunDirectory, look: Looks, trust: bool) -> bool:
     """Whether the run is finished; waits for a process that is still at it, as one that was told to stop may be."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            return run(spec, directory.path, ProgressFile(directory), look).finished
+            return run(spec, directory.path, ProgressFile(directory), look, trust=trust).finished
         except RunInUse:
             if look():
                 return False
@@ -92,8 +93,7 @@ def _run_alone(spec: RunSpec, directory: RunDirectory, look: Looks) -> bool:
 
 
 def main() -> int:
-    """Read ``{"spec": ..., "path": ..., "threads": ..., "engine": ...}`` as a line of the standard input, then
-    attend to the run.
+    """Read an order as a line of JSON from the standard input, and :func:`attend` to that run.
 
     SIGTERM makes it stop with a checkpoint; so does the end of that input: whoever started it is gone, or wants that.
     """
@@ -112,7 +112,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    attend(order["spec"], Path(order["path"]), order["threads"], told.is_set, order["engine"])
+    attend(**order, should_stop=told.is_set)
     return 0
 
 
