@@ -287,6 +287,9 @@ def test_ours_stand_beside_the_published_numbers(runs: list[Path]) -> None:
     in_terminal = [cells(row)[2:] for row in compare(benchmark, placed) if row.part.id == "QMP/MultistageReacher-v0"]
     assert [tuple(row[1:]) for row in rows.values()] == in_terminal, "the page says what the terminal says"
     assert "100,000 steps (the authors' 2,000,000), 3 seeds (the authors' 5)" in " ".join(section.about)
+    ours = published(sources.read(runs[:6]), read("ours-reacher"))
+    assert [len(row) for row in ours.tables[0].rows] == [len(ours.tables[0].headings)] * 3 == [4] * 3
+    assert "100,000 steps (ours in full 300,000), 3 seeds (ours in full 5)" in " ".join(ours.about)
 
 
 # ---- figures as files ----
