@@ -82,19 +82,23 @@ def run(options: argparse.Namespace) -> int:
             )
             say(console, f"The run was tracked by {one.tracker} (project {one.project}) and {words}")
         say(console, f"Using {prepared.model.replay_buffer}")
+        if prepared.about is not None:
+            say(console, f"Going on at {prepared.model.num_timesteps:,} of {spec.steps:,} steps")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
         try:
             status = train(prepared, display, should_stop, tracking)
         except RunInUse as error:
             raise UsageError(f"train: {error}") from error
+    # What names a module to import is only read again by those who say so.
+    again = f"{path} --trust" if ":" in spec.env else path
     steps = f"{status.steps:,}"
     if not status.finished:
-        say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {path}")
+        say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {again}")
         return STOPPED
     say(console, f"{spec.method} on {spec.env} after {steps} steps")
     console.print(summary_table(status.summary))
-    say(console, f"Finished {steps} steps in {live.clock(status.seconds)}; see it with: qmp watch {path}")
+    say(console, f"Finished {steps} steps in {live.clock(status.seconds)}; see it with: qmp watch {again}")
     return 0
 
 
