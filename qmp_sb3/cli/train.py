@@ -37,7 +37,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--env", metavar="ID", help="task set, e.g. QMP/MultistageReacher-v0")
     command.add_argument("--method", metavar="NAME", help="method, e.g. qmp")
-    command.add_argument("--steps", type=count, metavar="N", help="environment steps, all tasks together, e.g. 3e5")
+    command.add_argument(
+        "--steps",
+        type=count,
+        metavar="N",
+        help="environment steps, all tasks together, e.g. 3e5; rounded up to whole rollouts",
+    )
     command.add_argument("--seed", type=whole, metavar="S", help="default 0")
     command.add_argument("--preset", metavar="NAME", help="hyper-parameters: {presets}; default fast")
     command.add_argument("--out", metavar="DIR", help="run directory (default: a name of its own in runs/)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -152,6 +153,12 @@ def test_values_are_read_as_yaml(text: str, value: object) -> None:
 def test_a_broken_value_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="cannot read"):
         override("net_arch=[256")
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"qmp-suite {importlib.metadata.version('qmp-suite')}\n"
 
 
 # ---- list ------------------------------------------------------------------------------------------------
