@@ -13,13 +13,14 @@ SPARSE = 3  # index of the Reacher's task with a sparse reward
 
 
 def over_time(by_method: Mapping[str, list[Curves]], measure: str, heading: str, form: str = ".2f") -> str:
-    """A measure, the mean over tasks and seeds, at some evaluations of the longest run.
+    """A measure, the mean over tasks and seeds, at some evaluations, among them the last one that all runs reached.
 
     :param heading: of the first column
     :param form: of a value
     """
-    steps = max((one.steps for runs in by_method.values() for one in runs), key=lambda steps: steps[-1])
-    shown = steps[:: -max(1, -(-len(steps) // COLUMNS))][::-1]
+    every = [one.steps for runs in by_method.values() for one in runs]
+    steps, end = max(every, key=lambda steps: steps[-1]), min(steps[-1] for steps in every)
+    shown = np.union1d(steps[:: -max(1, -(-len(steps) // COLUMNS))], steps[steps == end])
     times = " | ".join(f"{step // 1000:,}k" for step in shown)
     lines = [f"| {heading} | seeds | {times} | minutes per million steps |", "|---" * (len(shown) + 3) + "|"]
     for method, runs in by_method.items():
