@@ -28,7 +28,8 @@ def problems(path: Path) -> list[str]:
     :raises FileNotFoundError: if there is no such file
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        words = "a folder; a run directory has results.parquet" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: {words}")
     try:
         rows, about = _read_text(path) if path.suffix == ".csv" else read_parquet(path)
     except ValueError as error:

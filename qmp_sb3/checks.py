@@ -211,6 +211,13 @@ def positive(argument: str, value: float) -> float:
     return value
 
 
+def share(argument: str, value: float) -> float:
+    """``value`` if it is from 0 to 1."""
+    if not _is_number(value) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{argument} is {value!r}; it must be a number from 0 to 1")
+    return value
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 

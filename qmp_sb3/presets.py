@@ -10,6 +10,7 @@ from importlib import resources
 from itertools import permutations
 from typing import Any
 
+import gymnasium as gym
 import yaml
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
@@ -106,6 +107,8 @@ def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any
     if not env_id.startswith("QMP/") and qmp_envs.is_task_set(env_id):
         return {key: (value, source) for key, (value, source) in _sourced(name, env_id, preset).items()}
     if env_id not in known:
+        if not env_id.startswith("QMP/") and env_id not in gym.registry:
+            raise ValueError(f"{env_id!r} is not registered; import the module that does it")
         raise ValueError(f"there are no hyper-parameters for {env_id!r}; {closest(env_id, known)}")
     available = [key for key in _document("no-sharing")[env_id] if key in PRESETS]
     if preset not in available:

@@ -11,6 +11,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -136,21 +137,32 @@ class MultiTaskManager(ExperimentManager):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the zoo's ``train``, or its ``enjoy`` if that is the first word."""
+    """Run the zoo's ``train``, or its ``enjoy`` if that is the first word. An unknown name ends it with one line."""
     words = list(arguments)
-    if "--preset" in words:
-        place = words.index("--preset")
-        MultiTaskManager.preset = words[place + 1] if place + 1 < len(words) else ""
-        del words[place : place + 2]
-        one_of("--preset", MultiTaskManager.preset, presets.PRESETS)
+    try:
+        if "--preset" in words:
+            place = words.index("--preset")
+            MultiTaskManager.preset = one_of("--preset", " ".join(words[place + 1 : place + 2]), presets.PRESETS)
+            del words[place : place + 2]
+        ALGOS.update(algorithms(words))
+        _check_names(words)
+    except ValueError as error:
+        sys.exit(f"qmp_sb3.zoo: {error}")
     playing = words[:1] == ["enjoy"]
     sys.argv = [sys.argv[0], *(words[1:] if playing or words[:1] == ["train"] else words)]
-    ALGOS.update(algorithms(words))
     if playing:
         _enjoy(words)
     else:
         rl_zoo3.train.ExperimentManager = MultiTaskManager
         rl_zoo3.train.train()
+
+
+def _check_names(words: Sequence[str]) -> None:
+    for option, name in pairwise(words):
+        if option == "--algo":
+            one_of(option, name, ALGOS)
+        elif option == "--env" and name.startswith("QMP/"):
+            one_of(option, name, qmp_envs.ids())
 
 
 def _enjoy(words: Sequence[str]) -> None:

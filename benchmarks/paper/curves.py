@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
 from qmp_sb3.experiments.run_directory import RunDirectory, write_text
 
-COLUMNS = 10  # points in time that a table shows, at most
+RESULTS = Path(__file__).parent / "results"
 LAST = 3  # evaluations that a result is the mean of: single ones drop when a task is lost for a moment
 MEASURES = {"success_any": "successes_any", "success_all": "successes", "subgoals": "stages"}
 """Measure of success -> its array in ``evaluations.npz``."""
@@ -72,31 +72,11 @@ def load(path: Path) -> dict[str, list[Curves]]:
     return by_method
 
 
-def save(path: Path, command: str, runs: Mapping[tuple[str, int], Curves]) -> None:
-    """Add runs, by method and seed, to a file; those of the same method and seed are replaced."""
-    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
-    known = {(run["method"], run["seed"]): run for run in document["runs"]}
-    known |= {key: {"method": key[0], "seed": key[1], **curves.record()} for key, curves in runs.items()}
-    ordered = [known[key] for key in sorted(known)]
-    head = json.dumps({"command": command, "machine": machine.description()}, indent=1)[:-2]
-    lines = ",\n".join(f"  {json.dumps(run)}" for run in ordered)  # one run per line, so that a change reads as one
+def save(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Add records of runs, each with ``method`` and ``seed``, to a file; those of the same are replaced."""
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = {(run["method"], run["seed"]): run for run in (*document.get("runs", ()), *runs)}
+    lines = ",\n".join(f"  {json.dumps(known[key])}" for key in sorted(known))  # a run is a line, as is its change
+    head = json.dumps({**document, "runs": []}, indent=1).removesuffix("]\n}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, f'{head},\n "runs": [\n{lines}\n ]\n}}\n')
-
-
-def over_time(by_method: Mapping[str, list[Curves]], measure: str, heading: str, form: str = ".2f") -> str:
-    """A markdown table: a measure, the mean over tasks and seeds, at some evaluations of the longest run.
-
-    :param heading: of the first column
-    :param form: of a value
-    """
-    steps = max((one.steps for runs in by_method.values() for one in runs), key=lambda steps: steps[-1])
-    shown = steps[:: -max(1, -(-len(steps) // COLUMNS))][::-1]
-    times = " | ".join(f"{step // 1000:,}k" for step in shown)
-    lines = [f"| {heading} | seeds | {times} | minutes per million steps |", "|---" * (len(shown) + 3) + "|"]
-    for method, runs in by_method.items():
-        there = [[one.values[measure][one.steps == step].mean() for one in runs if step in one.steps] for step in shown]
-        values = " | ".join(f"{np.mean(some):{form}}" if some else "" for some in there)
-        pace = np.mean([one.pace for one in runs]) * 1e6 / 60  # NaN for runs that were not finished
-        lines.append(f"| {method} | {len(runs)} | {values} | {'' if np.isnan(pace) else f'{pace:.1f}'} |")
-    return "\n".join(lines)
+    write_text(path, f"{head}\n{lines}\n ]\n}}\n")

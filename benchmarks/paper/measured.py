@@ -11,7 +11,11 @@ import re
 import sys
 from collections.abc import Sequence
 
-from benchmarks.paper import cheetah, curves, maze, reacher
+import qmp_envs
+from benchmarks.paper import tables
+from benchmarks.paper.curves import RESULTS, load
+from qmp_sb3.experiments.definitions import read
+from qmp_sb3.experiments.pace import RECORDED
 from qmp_sb3.experiments.readme import bring_up_to_date
 
 PLACE = re.compile(r"(<!-- measured:((?: \S+)+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -23,11 +27,11 @@ BESIDE = ("no-sharing", "qmp")
 
 def reached(methods: Sequence[str]) -> str:
     """What methods reached on the Multistage Reacher, in Markdown; those without a recorded run are named."""
-    runs = curves.load(reacher.STUDY.results)
+    runs, [part] = load(RESULTS / "reacher.json"), read("ours-reacher").parts
     shown = {method: runs[method] for method in dict.fromkeys([*methods, *BESIDE]) if method in runs}
     missing = ", ".join(f"`{method}`" for method in methods if method not in runs)
     lines = ["Multistage Reacher, preset `fast`, the mean of the last three evaluations:", ""]
-    lines += [reacher.table(shown, reacher.STUDY.steps), ""]
+    lines += [tables.reacher(shown, part.steps), ""]
     if missing:
         lines += [f"Not trained to a result yet: {missing}.", ""]
     return "\n".join(lines)
@@ -35,14 +39,14 @@ def reached(methods: Sequence[str]) -> str:
 
 def routes() -> str:
     """Success over time and when each route was found, of all recorded runs of the Maze, in Markdown."""
-    runs = curves.load(maze.STUDY.results)
-    return f"{maze.over_time(runs)}\n\n{maze.found(runs)}\n"
+    runs = load(RESULTS / "maze.json")
+    return f"{tables.over_time(runs, 'success_all', 'mean success at')}\n\n{tables.found(runs)}\n"
 
 
 def gravities() -> str:
     """Returns over time and of each gravity, of all recorded runs of the HalfCheetah, in Markdown."""
-    runs = curves.load(cheetah.STUDY.results)
-    return f"{cheetah.over_time(runs)}\n\n{cheetah.by_task(runs)}\n"
+    runs, tasks = load(RESULTS / "cheetah.json"), qmp_envs.task_names(RECORDED["cheetah"])
+    return f"{tables.over_time(runs, 'returns', 'mean return at', ',.0f')}\n\n{tables.returns(runs, tasks)}\n"
 
 
 def rewrite(text: str) -> str:

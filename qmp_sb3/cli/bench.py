@@ -1,4 +1,4 @@
-"""``qmp bench``: the papers' tables and figures, run from their definitions."""
+"""``qmp bench``: the papers' tables and figures and our own, run from their definitions."""
 
 from __future__ import annotations
 
@@ -244,7 +244,8 @@ def _compare(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpe
     from qmp_sb3.experiments.published import compare, comparison_table
 
     show(console, comparison_table(benchmark, compare(benchmark, runs)))
-    say(console, f"Ours: {MOMENTS[benchmark.moment]}. Published: {benchmark.published}.")
+    theirs = f" Published: {benchmark.published}." if benchmark.published else ""
+    say(console, f"Ours: {MOMENTS[benchmark.moment]}.{theirs}")
     for heading, lines in (("The paper says", benchmark.claims), ("Missing", benchmark.missing)):
         for line in lines:
             say(console, f"{heading}: {line}")

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from qmp_sb3.cli.tables import show
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     table.add_column("what it is")
     table.add_column("tasks")
     for line in catalog.task_sets():
-        table.add_row(line.id, line.summary, f"{len(line.tasks)}: {', '.join(line.tasks)}")
+        table.add_row(line.id, line.summary, escape(line.missing or f"{len(line.tasks)}: {', '.join(line.tasks)}"))
     show(console, table)
     table = Table("method", "what it is", title="Methods", title_justify="left")
     for method in catalog.methods():

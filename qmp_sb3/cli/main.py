@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import NoReturn, Protocol
 
 from qmp_sb3.cli import bench, eval_, list_, plot, report, results, train, tune, watch
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> Parser:
     """The grammar of all commands."""
     top = Parser(prog="qmp", description="Multi-task reinforcement learning with shared behaviors.")
+    top.add_argument("--version", action="version", version=f"qmp-suite {version('qmp-suite')}")
     commands = top.add_subparsers(dest="command", metavar=" | ".join(COMMANDS))
     for command in COMMANDS.values():
         command.add(commands)

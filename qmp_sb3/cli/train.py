@@ -38,7 +38,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--env", metavar="ID", help="task set, e.g. QMP/MultistageReacher-v0")
     command.add_argument("--method", metavar="NAME", help="method, e.g. qmp")
-    command.add_argument("--steps", type=count, metavar="N", help="environment steps, all tasks together, e.g. 3e5")
+    command.add_argument(
+        "--steps",
+        type=count,
+        metavar="N",
+        help="environment steps, all tasks together, e.g. 3e5; rounded up to whole rollouts",
+    )
     command.add_argument("--seed", type=whole, metavar="S", help="default 0")
     command.add_argument("--preset", metavar="NAME", help="hyper-parameters: {presets}; default fast")
     command.add_argument("--out", metavar="DIR", help="run directory (default: a name of its own in runs/)")
@@ -83,19 +88,23 @@ def run(options: argparse.Namespace) -> int:
             )
             say(console, f"The run was tracked by {one.tracker} (project {one.project}) and {words}")
         say(console, f"Using {prepared.model.replay_buffer}")
+        if prepared.about is not None:
+            say(console, f"Going on at {prepared.model.num_timesteps:,} of {spec.steps:,} steps")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
         try:
             status = train(prepared, display, should_stop, tracking)
         except RunInUse as error:
             raise UsageError(f"train: {error}") from error
+    # What names a module to import is only read again by those who say so.
+    again = f"{path} --trust" if ":" in spec.env else path
     steps = f"{status.steps:,}"
     if not status.finished:
-        say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {path}")
+        say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {again}")
         return STOPPED
     say(console, f"{spec.method} on {spec.env} after {steps} steps")
     show(console, summary_table(status.summary))
-    say(console, f"Finished {steps} steps in {live.clock(status.seconds)}; see it with: qmp watch {path}")
+    say(console, f"Finished {steps} steps in {live.clock(status.seconds)}; see it with: qmp watch {again}")
     return 0
 
 

@@ -9,6 +9,9 @@ from rich.console import Console
 
 from qmp_sb3.cli.words import UsageError, count, find_modules_here, say, usage_errors, whole
 
+LARGEST = 2048
+"""Pixels along a side of a task's picture; far more than fit a screen do not fit the memory."""
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """The command's grammar."""
@@ -16,9 +19,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("run", metavar="RUN_DIR")
     command.add_argument("--task", metavar="NAME", help="name or number of one task (default: all, side by side)")
     command.add_argument("--out", metavar="FILE", help="an .mp4 or .gif file (default: RUN_DIR/watch.mp4)")
-    command.add_argument("--size", type=count, default=320, metavar="PIXELS", help="of each task (default 320)")
+    command.add_argument("--size", type=_pixels, default=320, metavar="PIXELS", help="of each task (default 320)")
     command.add_argument("--seed", type=whole, default=0, metavar="S", help="default 0")
     command.add_argument("--trust", action="store_true", help="load what runs code: pickles, a module of the task set")
+
+
+def _pixels(text: str) -> int:
+    size = count(text)
+    if size > LARGEST:
+        raise argparse.ArgumentTypeError(f"{text} is too large; it must be at most {LARGEST}")
+    return size
 
 
 def run(options: argparse.Namespace) -> int:

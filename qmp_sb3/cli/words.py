@@ -125,7 +125,9 @@ def usage_errors(command: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, AssertionError, OSError, ImportError) as error:
-        message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        message = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            message = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
         raise UsageError(f"{command}: {' '.join(message.split())}") from error
 
 
@@ -155,5 +157,6 @@ def say(console: Console, text: str) -> None:
 
 def closest(given: str, known: Iterable[str]) -> str:
     """``did you mean 'x'?``, without importing what knows the same for models."""
-    match = difflib.get_close_matches(given, list(known), n=1)
+    known = list(known)
+    match = difflib.get_close_matches(given, known, n=1)
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""A table or figure of a paper as a definition: what to run, how it is measured, what its authors published."""
+"""A table or figure, a paper's or ours, as a definition: what to run, how it is measured, what was published."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Benchmark:
     :param title: what it shows
     :param source: paper, section and number
     :param about: how the authors did it, and where this differs
-    :param published: where the numbers stand, or that there are none
+    :param published: where the authors' numbers stand, or that there are none; None for a measurement of ours
     :param claims: what the text says in numbers without a table
     :param missing: what the table has and this suite, or the paper's text, has not
     :param preset: hyper-parameters at full scale
@@ -118,7 +118,7 @@ class Benchmark:
     title: str
     source: str
     about: str
-    published: str
+    published: str | None
     claims: tuple[str, ...]
     missing: tuple[str, ...]
     preset: str
@@ -131,8 +131,13 @@ class Benchmark:
     parts: tuple[Part, ...]
     limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
+    @property
+    def whose(self) -> str:
+        """Whom the protocol at full scale belongs to."""
+        return "ours in full" if self.published is None else "the authors'"
+
     def at(self, scale: Scale) -> Scale:
-        """The scale as this definition has it: what it does not say itself is the authors'."""
+        """The scale as this definition has it: what it does not say itself is the definition's."""
         limits = self.limits.get(scale.name, {})
         usual = self.evaluations if scale.preset is None else None
         return replace(
@@ -195,25 +200,21 @@ class Benchmark:
         return {**options, **arm.settings, **part.settings.get(arm.name, {})}
 
     def statement(self, scale: Scale, seeds: Sequence[int] | None = None) -> Iterator[str]:
-        """What a scale leaves of the authors' protocol, in lines for the output and the report.
+        """What a scale leaves of the whole protocol, in lines for the output and the report.
 
         :param seeds: as for :meth:`runs`
         """
-        own = self.at(scale)
+        own, full = self.at(scale), f" ({self.whose}: {{}})".format
         number = own.seeds if seeds is None else len(set(seeds))
         yield f"Scale {scale.name}: {scale.summary}."
         yield (
-            f"Hyper-parameters: preset {own.preset}" + ("" if own.preset == self.preset else _not(self.preset)) + "."
+            f"Hyper-parameters: preset {own.preset}" + ("" if own.preset == self.preset else full(self.preset)) + "."
         )
-        yield f"Seeds: {number}" + ("" if number == self.seeds else _not(self.seeds)) + "."
-        short = "" if own.episodes == self.episodes else _not(self.episodes)
+        yield f"Seeds: {number}" + ("" if number == self.seeds else full(self.seeds)) + "."
+        short = "" if own.episodes == self.episodes else full(self.episodes)
         yield f"Evaluation: {own.episodes} episodes of each task{short}, {own.evaluations} times in a run."
         for part in self.parts:
             steps = self.steps(part, scale)
-            yield f"{part.label}: {steps:,} steps" + ("" if steps == part.steps else _not(f"{part.steps:,}")) + "."
+            yield f"{part.label}: {steps:,} steps" + ("" if steps == part.steps else full(f"{part.steps:,}")) + "."
         for key, value in scale.settings.items():
             yield f"{key} is {value}."
-
-
-def _not(theirs: object) -> str:
-    return f" (the authors': {theirs})"

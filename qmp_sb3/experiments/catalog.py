@@ -18,9 +18,11 @@ class TaskSetLine:
     summary: str
     reward: str
     horizon: int
-    observation: int
-    action: int
+    observation: int | None
+    action: int | None
     tasks: tuple[str, ...]
+    missing: str | None = None
+    """What to install before its tasks are known here."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,18 @@ class MethodLine:
 
 def task_sets() -> list[TaskSetLine]:
     """Every id of the suite, in the registry's order."""
-    lines = []
-    for id in qmp_envs.ids():
-        task_set, about = qmp_envs.make_task_set(id), entry(id)
-        lines.append(
-            TaskSetLine(
-                id,
-                about.summary,
-                about.reward,
-                about.horizon,
-                task_set.observation_space.shape[0],
-                task_set.action_space.shape[0],
-                task_set.task_names,
-            )
-        )
-    return lines
+    return [_line(id) for id in qmp_envs.ids()]
+
+
+def _line(id: str) -> TaskSetLine:
+    about = entry(id)
+    known = (id, about.summary, about.reward, about.horizon)
+    try:
+        task_set = qmp_envs.make_task_set(id)
+    except ModuleNotFoundError as error:
+        return TaskSetLine(*known, None, None, (), str(error))
+    spaces = (task_set.observation_space.shape[0], task_set.action_space.shape[0])
+    return TaskSetLine(*known, *spaces, task_set.task_names)
 
 
 def methods() -> list[MethodLine]:

@@ -1,4 +1,4 @@
-"""Definitions of the papers' tables and figures as YAML: found, read and checked.
+"""Definitions of tables and figures, the papers' and ours, as YAML: found, read and checked.
 
 They are in ``benchmarks/paper`` of a checkout, and travel with the package as ``qmp_sb3/definitions``.
 """
@@ -54,8 +54,8 @@ def from_dict(name: str, values: Mapping[str, Any], trust: bool = False) -> Benc
     :param name: of the file, for messages too
     :raises ValueError: naming the place, what stands there, and the closest that is allowed
     """
-    required = ("title", "source", "about", "published", "measure", "methods", "task_sets", "seeds", "episodes")
-    optional = ("claims", "missing", "preset", "evaluations", "moment", "per_task", "unit", "scales")
+    required = ("title", "source", "about", "measure", "methods", "task_sets", "seeds", "episodes")
+    optional = ("published", "claims", "missing", "preset", "evaluations", "moment", "per_task", "unit", "scales")
     _keys(name, values, required, optional)
     for label, given in values["task_sets"].items():
         if not trust and isinstance(given, Mapping) and ":" in str(given.get("id")):
@@ -67,6 +67,9 @@ def from_dict(name: str, values: Mapping[str, Any], trust: bool = False) -> Benc
     parts = tuple(
         _part(f"{name}: task_sets: {label}", label, given, values, arms) for label, given in values["task_sets"].items()
     )
+    for part in parts:
+        if part.published and "published" not in values:
+            raise ValueError(f"{name}: 'published' is missing: where do the numbers of {part.label} stand?")
     limits = values.get("scales", {})
     for scale_name, limit in limits.items():
         _one(f"{name}: scales", scale_name, SCALES)
@@ -80,7 +83,7 @@ def from_dict(name: str, values: Mapping[str, Any], trust: bool = False) -> Benc
         title=values["title"],
         source=values["source"],
         about=" ".join(values["about"].split()),
-        published=values["published"],
+        published=values.get("published"),
         claims=tuple(values.get("claims", ())),
         missing=tuple(values.get("missing", ())),
         preset=preset,

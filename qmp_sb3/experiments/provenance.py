@@ -40,7 +40,12 @@ def command(spec: RunSpec) -> list[str]:
     words = ["qmp", "train"]
     for name in options:
         words += [f"--{name.replace('_', '-')}", str(getattr(spec, name))]
-    return [*words, *(f"{key}={_scalar(value)}" for key, value in spec.overrides.items())]
+    return [*words, *settings(spec)]
+
+
+def settings(spec: RunSpec) -> list[str]:
+    """What replaces the preset's values, as words of the command: ``gamma=0.9``."""
+    return [f"{key}={_scalar(value)}" for key, value in spec.overrides.items()]
 
 
 def about_run(config: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:

@@ -126,13 +126,14 @@ def cells(row: Row) -> tuple[str, ...]:
 def comparison_table(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     """The rows for a terminal, a section for each task set."""
     table = Table(title=f"{benchmark.title}: {benchmark.source}", title_justify="left")
-    for number, heading in enumerate(HEADINGS):
+    headings = HEADINGS[: None if benchmark.published else -1]
+    for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number > 1 else "left")
     shown = ""
     for place, *others in map(cells, rows):
         if shown and place != shown:
             table.add_section()
-        table.add_row("" if place == shown else place, *others)
+        table.add_row("" if place == shown else place, *others[: len(headings) - 1])
         shown = place
     return table
 

@@ -63,7 +63,7 @@ SCALES = {
             episodes=10,
             our_steps=True,
         ),
-        Scale("full", "the authors' hyper-parameters, steps, seeds and episodes", evaluations=40),
+        Scale("full", "the definition's own hyper-parameters, steps, seeds and episodes", evaluations=40),
     )
 }
 

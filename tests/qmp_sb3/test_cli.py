@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import io
 import json
 import signal
@@ -81,6 +83,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("watch nowhere", "holds no run"),
         ("watch nowhere --out film.avi", ".mp4 or .gif"),
         ("list extra", "unexpected argument 'extra'"),
+        (f"train --env {ID} --method qmp policy_kwargs.net_arch=[-4]", "net_arch is [-4]; every width must be a whole"),
+        (f"train --env {ID} --method qmp gamma=2", "gamma is 2; it must be a number from 0 to 1"),
+        ("watch nowhere --size 100000", "100000 is too large; it must be at most 2048"),
+        ("results show nowhere --policy foo", "unknown 'foo'; known: own, mixture"),
+        ("results validate .", ".: a folder; a run directory has results.parquet"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(
@@ -148,6 +155,12 @@ def test_a_broken_value_is_a_usage_error() -> None:
         override("net_arch=[256")
 
 
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"qmp-suite {importlib.metadata.version('qmp-suite')}\n"
+
+
 # ---- list ------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +171,16 @@ def test_list_json_has_every_id_task_and_method(capsys: pytest.CaptureFixture[st
         id: qmp_envs.task_names(id) for id in qmp_envs.ids()
     }
     assert [line["name"] for line in listed["methods"]] == list(presets.methods())
+
+
+def test_list_names_what_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "metaworld" else find(name))
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["list"]) == 0
+    lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if "QMP/" in line}
+    assert lines.keys() == set(qmp_envs.ids())
+    assert "pip install 'qmp-suite[metaworld]'" in lines["QMP/MetaWorldCDS-v0"] and "stay" in lines[REACHER]
 
 
 def test_list_shows_every_id_whole(capsys: pytest.CaptureFixture[str]) -> None:

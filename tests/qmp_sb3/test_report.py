@@ -24,6 +24,8 @@ from qmp_sb3.experiments.report import episode, sources, tables, write_figures, 
 from qmp_sb3.experiments.report.page import encoded
 from qmp_sb3.experiments.report.palette import DARK, LIGHT, METHODS_LIGHT, looks
 from qmp_sb3.experiments.report.rerun import command
+from qmp_sb3.experiments.statistics import probability_of_improvement
+from tests.qmp_sb3.conftest import METHODS
 from tests.qmp_sb3.synthetic_runs import EVIL, results_file, synthetic_run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -100,6 +102,25 @@ def test_curves_have_the_means_of_the_results(runs: list[Path], report: str) -> 
     ]
     assert [step for step, _ in rows] == expected.steps.tolist()
     assert [mean for _, mean in rows] == pytest.approx(expected.values["qmp"].mean(axis=(0, 1)), abs=1e-3)
+
+
+def texts(column: dict[str, list]) -> list[str]:
+    """Undo what keeps each text once."""
+    return [column["names"][place] for place in column["of"]]
+
+
+def test_profiles_and_probabilities_are_those_of_the_scores(runs: list[Path], report: str) -> None:
+    [group] = sources.read(runs)
+    scores = group.scores("success_any")
+    columns = charts(report)["multistagereacher-v0-success_any-profile"]["panels"][0]
+    rows = zip(texts(columns["method"]), columns["level"], columns["mean"], strict=True)
+    halves = {method: mean for method, level, mean in rows if level == 0.5}
+    assert halves == {method: pytest.approx((scores[method] > 0.5).mean(), abs=1e-4) for method in METHODS}
+    columns = charts(report)["multistagereacher-v0-success_any-improvement"]["panels"][0]
+    [better], [other] = texts(columns["better"]), texts(columns["other"])
+    expected = float(probability_of_improvement(scores[better], scores[other]))
+    assert columns["mean"] == [pytest.approx(expected, abs=1e-4)]
+    assert columns["low"][0] <= expected <= columns["high"][0]
 
 
 def test_an_unfinished_run_is_named_and_not_counted(report: str) -> None:
@@ -338,6 +359,9 @@ def test_ours_stand_beside_the_published_numbers(runs: list[Path]) -> None:
     in_terminal = [cells(row)[2:] for row in compare(benchmark, placed) if row.part.id == "QMP/MultistageReacher-v0"]
     assert [tuple(row[1:]) for row in rows.values()] == in_terminal, "the page says what the terminal says"
     assert "100,000 steps (the authors' 2,000,000), 3 seeds (the authors' 5)" in " ".join(section.about)
+    ours = published(sources.read(runs[:6]), read("ours-reacher"))
+    assert [len(row) for row in ours.tables[0].rows] == [len(ours.tables[0].headings)] * 3 == [4] * 3
+    assert "100,000 steps (ours in full 300,000), 3 seeds (ours in full 5)" in " ".join(ours.about)
 
 
 # ---- figures as files ----

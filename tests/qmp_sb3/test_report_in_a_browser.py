@@ -69,7 +69,7 @@ def show(browser: Any, path: Path, width: int = 1400) -> None:
 MARKS = """
 return [...document.querySelectorAll('.view')].filter(e => !e.closest('[hidden]')).map(
     e => [e.closest('[data-figure]').id,
-          e.querySelectorAll('.mark-line path, .mark-area path, .mark-rect path').length])
+          e.querySelectorAll('.mark-line path, .mark-area path, .mark-rect path, .mark-rule.role-mark line').length])
 """
 
 

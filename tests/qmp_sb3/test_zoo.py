@@ -119,3 +119,20 @@ def test_the_zoos_search_points_to_ours(tmp_path: Path) -> None:
     done = call(tmp_path, "qmp_sb3.zoo", "--algo", "qmp", "--env", ID, "-optimize")
     assert done.returncode != 0
     assert f"qmp tune --env {ID} --method qmp" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--algo", "qpm", "--env", ID], "--algo='qpm' is unknown; did you mean 'qmp'?"),
+        (
+            ["--algo", "qmp", "--env", "QMP/Pont2D-v0"],
+            "--env='QMP/Pont2D-v0' is unknown; did you mean 'QMP/Point2D-v0'?",
+        ),
+        (["--algo", "qmp", "--env", ID, "--preset", "fsat"], "--preset='fsat' is unknown; did you mean 'fast'?"),
+    ],
+)
+def test_unknown_names_are_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    done = call(tmp_path, "qmp_sb3.zoo", *words)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == f"qmp_sb3.zoo: {message}"
+    assert "Traceback" not in done.stderr

@@ -203,10 +203,10 @@ def distinct(runs: Iterable[tuple[RunSpec, str | os.PathLike[str]]]) -> list[Job
     jobs: dict[str, Job] = {}
     folders: dict[Path, Job] = {}
     for spec, path in runs:
-        key = json.dumps(spec.to_dict(), sort_keys=True)
+        key, plain = json.dumps(spec.to_dict(), sort_keys=True), json.loads(json.dumps(spec.to_dict()))
         if key in jobs:
             continue
-        job = Job(RunSpec.from_dict(json.loads(key)), Path(path).absolute())
+        job = Job(RunSpec.from_dict(plain), Path(path).absolute())
         if job.path in folders:
             raise ValueError(f"{job.path} is the folder of two runs: {folders[job.path]}; {job}")
         refuse_other_content(job.directory, job.spec)

@@ -26,27 +26,28 @@ def published(groups: Sequence[TaskSetRuns], benchmark: Benchmark) -> Published:
     runs = [run for group in groups for run in group.runs if run.directory is not None]
     placed = [(RunSpec.from_dict(run.spec), run.directory) for run in runs if run.directory is not None]
     rows = compare(benchmark, placed)
-    tables = []
+    tables, columns = [], COLUMNS[: None if benchmark.published else -1]
     for number, part in enumerate(benchmark.parts):
         of_part = [row for row in rows if row.part is part]
         if any(len(row.scores) for row in of_part):
             caption = f"{MEASURES[part.measure].capitalize()}, in {part.unit}; {MOMENTS[benchmark.moment]}. "
             caption += "Ours: mean ± standard deviation of the seeds' means, and the IQM with its 95% interval."
-            lines = [(Cell(_name(row)), *map(Cell, cells(row)[2:])) for row in of_part]
+            lines = [(Cell(_name(row)), *map(Cell, cells(row)[2 : len(columns) + 1])) for row in of_part]
             title = f"{part.label} ({part.id})"
-            tables.append(Table(f"published-{number}", title, caption, COLUMNS, tuple(lines)))
+            tables.append(Table(f"published-{number}", title, caption, columns, tuple(lines)))
     about = [f"{benchmark.source}. {benchmark.about}", *scale(benchmark, runs)]
-    about.append(f"Published numbers: {benchmark.published}.")
+    about += [f"Published numbers: {benchmark.published}."] if benchmark.published else []
     about += [f"The paper says: {claim}" for claim in benchmark.claims]
     about += [f"Missing: {lack}" for lack in benchmark.missing]
     without = [part.label for part in benchmark.parts if not any(len(row.scores) for row in rows if row.part is part)]
     if without:
         about.append(f"Not run: {', '.join(without)}.")
-    return Published("Beside the published numbers", about, tables)
+    return Published("Beside the published numbers" if benchmark.published else benchmark.title, about, tables)
 
 
 def scale(benchmark: Benchmark, runs: Sequence[Run]) -> Iterator[str]:
-    """What of the authors' protocol was run, as the runs themselves say it."""
+    """What of the whole protocol was run, as the runs themselves say it."""
+    whose = benchmark.whose
     for part in benchmark.parts:
         of_part = [run for run in runs if run.spec.get("env") == part.id]
         if of_part:
@@ -55,8 +56,8 @@ def scale(benchmark: Benchmark, runs: Sequence[Run]) -> Iterator[str]:
             presets = ", ".join(dict.fromkeys(str(run.spec.get("preset", "fast")) for run in of_part))
             episodes = _range([int(run.spec.get("eval_episodes", 0)) for run in of_part])
             yield (
-                f"{part.label}: {steps} steps (the authors' {part.steps:,}), {seeds} (the authors' {benchmark.seeds}), "
-                f"{episodes} episodes of each task in an evaluation (the authors' {benchmark.episodes}), "
+                f"{part.label}: {steps} steps ({whose} {part.steps:,}), {seeds} ({whose} {benchmark.seeds}), "
+                f"{episodes} episodes of each task in an evaluation ({whose} {benchmark.episodes}), "
                 f"hyper-parameters {presets}."
             )
 

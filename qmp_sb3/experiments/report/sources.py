@@ -249,7 +249,9 @@ def refuse_doubles(runs: Sequence[Run], files: Sequence[Path]) -> None:
         other = places.setdefault(run.results.key, file)
         if other is not file:
             task_set, method, seed = run.results.key
-            raise ValueError(f"{method} on {task_set} with seed {seed} is in {other} and again in {file}; give one")
+            raise ValueError(
+                f"{method} on {task_set} with seed {seed} is in {other} and again in {file}; name the runs to be shown"
+            )
 
 
 def directory_of(path: Path) -> Path | None:

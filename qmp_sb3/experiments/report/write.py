@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qmp_sb3.experiments.report import bars, curves, episode, mixture, sources, tables
+from qmp_sb3.experiments.report import bars, curves, episode, mixture, profiles, sources, tables
 from qmp_sb3.experiments.report.facts import facts
 from qmp_sb3.experiments.report.figure import Figure
 from qmp_sb3.experiments.report.page import Block, Group, Page, html
@@ -117,7 +117,10 @@ def _learning(runs: TaskSetRuns) -> dict[str, list[Figure]]:
         figures = [curves.total(runs, measure)]
         if len(runs.tasks) > 1:
             figures.append(curves.by_task(runs, measure))
-        found[measure] = [*figures, bars.bars(runs, measure)]
+        figures.append(bars.bars(runs, measure))
+        if measure != "length" and len({run.method for run in runs.compared}) > 1:
+            figures += [profiles.profile(runs, measure), profiles.improvement(runs, measure)]
+        found[measure] = figures
     return found
 
 
