@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 
 from qmp_sb3.experiments.report.estimates import of_all_tasks, of_each_task
-from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data, lone_points
+from qmp_sb3.experiments.report.figure import ALONE, LEGEND, Chart, Figure, Panel, columns_of, data, line_ends
 from qmp_sb3.experiments.report.palette import Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, axis_labels, listed, number_of, value
@@ -112,7 +112,8 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
         alt.Tooltip("high:Q", title="to", format=form),
     ]
     # A point at the end of the axis is drawn whole, hence no clip; but none outside the window.
-    alone = lone_points(shown, "mean", ["method", "seed"]).transform_filter("inrange(datum.step, [from, until])")
+    ends = line_ends(shown, "mean", ["method", "seed"])
+    alone = f"{ALONE} && inrange(datum.step, [from, until])"
     layers: list[alt.Chart] = [
         mean.mark_area(opacity=0.16, clip=True).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color),
     ]
@@ -120,14 +121,14 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
         runs = shown.transform_filter("datum.seed !== null")
         line = runs.mark_line(strokeWidth=1, opacity=alt.expr("every_run ? 0.45 : 0"), clip=True)
         layers.append(line.encode(x=x, y=y, color=color, detail="seed:N"))
-        dot = alone.transform_filter("datum.seed !== null")
-        dot = dot.mark_point(size=25, filled=True, opacity=alt.expr("every_run ? 0.45 : 0"))
-        layers.append(dot.encode(x=x, y=y, color=color))
+        dots = ends.transform_filter("datum.seed !== null").mark_point(size=25, filled=True)
+        opacity = alt.condition(f"{alone} && every_run", alt.value(0.45), alt.value(0))
+        layers.append(dots.encode(x=x, y=y, color=color, opacity=opacity))
     layers += [
         mean.mark_line(strokeWidth=2, clip=True).encode(x=x, y=y, color=color, strokeDash=dash),
-        alone.transform_filter("datum.seed === null")
-        .mark_point(size=50, opacity=1, filled=True)
-        .encode(x=x, y=y, color=color),
+        ends.transform_filter("datum.seed === null")
+        .mark_point(size=50, filled=True)
+        .encode(x=x, y=y, color=color, opacity=alt.condition(alone, alt.value(1), alt.value(0))),
         # What a pointer finds: larger than the line.
         mean.mark_point(size=90, opacity=0, filled=True, clip=True)
         .encode(x=x, y=y, color=color, tooltip=tooltip)

@@ -75,14 +75,21 @@ def data() -> alt.NamedData:
     return alt.NamedData(name=ROWS)
 
 
-def lone_points(chart: alt.Chart, value: str, line: Sequence[str]) -> alt.Chart:
-    """The rows that are the only ones of their line, which draws nothing then.
+ALONE = "datum.points === 1"
+"""Of :func:`line_ends`: the row is the only one of its line, which draws nothing then."""
+
+
+def line_ends(chart: alt.Chart, value: str, line: Sequence[str]) -> alt.Chart:
+    """The last row of each line over steps, with the number of its rows in ``points``.
+
+    Those that are not :data:`ALONE` are to be drawn invisibly: of no rows at all, Vega warns that a scale has no ends.
 
     :param value: the column that is drawn; rows without it do not count
     :param line: the columns that all rows of a line have in common
     """
     known = chart.transform_filter(f"isValid(datum.{value})")
-    return known.transform_joinaggregate(points="count()", groupby=list(line)).transform_filter("datum.points === 1")
+    counted = known.transform_joinaggregate(points="count()", latest="max(step)", groupby=list(line))
+    return counted.transform_filter("datum.step === datum.latest")
 
 
 def columns_of(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.report.curves import SHORT, thinned
-from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data, lone_points
+from qmp_sb3.experiments.report.figure import ALONE, LEGEND, Chart, Figure, Panel, columns_of, data, line_ends
 from qmp_sb3.experiments.report.palette import INK, PAPER, QUIET, task_colors
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
 from qmp_sb3.experiments.report.words import listed, number_of
@@ -235,9 +235,9 @@ def _curves_chart(series: Sequence[str], few: bool, highest: float) -> Chart:
     dash = alt.condition(f"datum.series === '{OTHERS}'", alt.value([4, 3]), alt.value([1, 0]))
     layers = [
         shown.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, detail="candidate:N", strokeDash=dash),
-        lone_points(shown, "share", ["candidate"])
-        .mark_point(size=40, opacity=1, filled=True)
-        .encode(x=x, y=y, color=color),
+        line_ends(shown, "share", ["candidate"])
+        .mark_point(size=40, filled=True)
+        .encode(x=x, y=y, color=color, opacity=alt.condition(ALONE, alt.value(1), alt.value(0))),
         shown.mark_point(size=60, opacity=0, filled=True).encode(x=x, y=y, color=color, tooltip=tooltip),
     ]
     if not few:
