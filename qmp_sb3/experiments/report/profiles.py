@@ -15,6 +15,7 @@ import numpy as np
 from qmp_sb3.experiments.report.estimates import RESAMPLES
 from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, Look
+from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEASURES, RATES, axis_labels, listed
 from qmp_sb3.experiments.statistics import bootstrap, mean_ranks, performance_profile, probability_of_improvement
@@ -49,7 +50,7 @@ def profile(runs: TaskSetRuns, measure: str) -> Figure:
         f"Distribution over seeds and tasks: {MEASURES[measure]}",
         f"Share of all seeds and tasks with more than a level of {MEASURES[measure]} at {runs.scored_at:,} steps "
         f"({runs.about_scores()}): higher is better, and where curves cross, neither method is better throughout. "
-        "Bands are 95% stratified bootstrap intervals; a method with one seed has none.",
+        f"Bands are 95% stratified bootstrap intervals; a method with one seed has none.{in_a_sentence(remarks(runs))}",
         _profile_chart(runs.looks_of(scores), measure),
         (
             Panel(
@@ -82,7 +83,7 @@ def improvement(runs: TaskSetRuns, measure: str) -> Figure:
         f"Probability of improvement: {MEASURES[measure]}",
         "Probability that a run of the first method has more than a run of the second on a task, the mean over tasks; "
         "equal ones count half, so 50% is no difference. Lines are 95% stratified bootstrap intervals; where a method "
-        "has one seed, there is none.",
+        f"has one seed, there is none.{in_a_sentence(remarks(runs))}",
         _pairs_chart(order, [str(one["pair"]) for one in records]),
         (Panel("pairs of methods", columns_of(records, PAIRS), f"Probability of improvement: {listed(said, 20)}."),),
         {"pair": "methods", "mean": "probability", "low": "from", "high": "to"},
