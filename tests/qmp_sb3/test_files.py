@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 from collections import OrderedDict, deque
+from pprint import pformat
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def where(request, tmp_path):
 def test_plain_values_come_back(name, where):
     value = PLAIN[name]
     found = there_and_back(value, where)
-    assert found == value and repr(found) == repr(value), "repr tells -0.0 from 0.0 and a tuple from a list"
+    assert found == value and pformat(found) == pformat(value), "it tells -0.0 from 0.0 and a tuple from a list"
 
 
 def test_what_is_not_equal_to_itself(where):
