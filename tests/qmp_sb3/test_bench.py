@@ -173,11 +173,13 @@ def test_every_engine_gives_the_same_six_runs(definition: Path, tmp_path: Path) 
 
 
 def test_ctrl_c_saves_every_run_and_says_how_to_go_on(definition: Path, tmp_path: Path) -> None:
-    words = ["bench", str(definition), "--methods", "qmp", "--seeds", "0", "--out", str(tmp_path / "runs")]
+    definition.write_text(DEFINITION.replace("10_000", "10_000_000"), encoding="utf-8")
+    words = ["bench", str(definition), "--scale", "full", "--methods", "qmp", "--seeds", "0"]
+    words += ["--out", str(tmp_path / "runs")]
     command = [sys.executable, "-m", "qmp_sb3.cli", *words, *QUICK]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    while "seed 0: 0 of 10,000 steps" not in process.stdout.readline():
+    while "of 10,000,000 steps" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)

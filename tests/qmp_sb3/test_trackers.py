@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -205,7 +206,9 @@ def test_wandb_offline_gets_keys_and_config_and_goes_on(tmp_path: Path, monkeypa
     assert main(["train", *words, "--track", "wandb", "--project", "points"]) == 0
     [note] = json.loads((path / "tracking.json").read_text())
     [first] = (path / "wandb").glob(f"offline-run-*-{note['id']}")
-    stored = next(first.glob("*.wandb")).read_bytes()
+    file, until = next(first.glob("*.wandb")), time.monotonic() + 30
+    while b"eval/reach/success_any" not in (stored := file.read_bytes()) and time.monotonic() < until:
+        time.sleep(0.1)  # a process of its own writes it, and may be behind
     for text in (b"eval/reach/success_any", b"Point2D-v0", b"prototype", b"points"):
         assert text in stored
     assert main(["train", "--resume", str(path), "--steps", "90", "--track", "wandb"]) == 0
