@@ -104,6 +104,7 @@ def test_kills_at_random_moments(name, kills, window, tmp_path):
             killed += not ended
             print(f"{name}, kill {killed}, run {run}: {'ended' if ended else what_stands_there(path)}", flush=True)
         assert_same_end(tmp_path / "whole", path)
+        RunDirectory(path).lock().release()  # what a process that is killed after its result leaves is anybody's
         assert not list(path.rglob(".part*")) and not (path / "lock.json").exists()
         run += 1
 
