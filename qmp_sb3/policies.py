@@ -86,7 +86,7 @@ class MultiTaskPolicy(SavedPolicy):
         self.net_arch = list(DEFAULT_NET_ARCH) if net_arch is None else net_arch
         self.activation_fn, self.initialization = activation_fn, initialization
         hidden = dict(zip(("actor", "critic"), get_actor_critic_arch(self.net_arch), strict=True))
-        if any(not isinstance(width, int) or width < 1 for widths in hidden.values() for width in widths):
+        if any(not isinstance(width, int | np.integer) or width < 1 for widths in hidden.values() for width in widths):
             raise ValueError(f"net_arch is {net_arch}; every width must be a whole number of at least 1")
         families = networks if isinstance(networks, dict) else dict.fromkeys(("actor", "critic"), networks)
         how: dict[str, Any] = dict(activation_fn=activation_fn, generator=generator)

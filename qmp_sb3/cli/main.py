@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import NoReturn, Protocol
 
 from qmp_sb3.cli import bench, eval_, list_, plot, report, results, train, tune, watch
@@ -64,10 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
 
 
+class Version(argparse.Action):
+    """Looks the version up only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from qmp_envs.provenance import versions
+
+        print(f"qmp-suite {versions(['qmp-suite'])['qmp-suite']}")
+        parser.exit()
+
+
 def parser() -> Parser:
     """The grammar of all commands."""
     top = Parser(prog="qmp", description="Multi-task reinforcement learning with shared behaviors.")
-    top.add_argument("--version", action="version", version=f"qmp-suite {version('qmp-suite')}")
+    top.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar=" | ".join(COMMANDS))
     for command in COMMANDS.values():
         command.add(commands)

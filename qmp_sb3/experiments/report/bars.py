@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import altair as alt
-import numpy as np
 
 from qmp_sb3.experiments.report.estimates import of_each_task
-from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import Chart, Figure, Panel, columns_of, data, method_scales, plain
 from qmp_sb3.experiments.report.palette import INK, Look
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import TaskSetRuns
@@ -23,7 +22,7 @@ def bars(runs: TaskSetRuns, measure: str) -> Figure:
     reached = {method: of_each_task(values[..., None]) for method, values in scores.items()}
     records = [
         {"task": task, "method": method}
-        | {name: _plain(array[place, 0]) for name, array in zip(("mean", "low", "high"), interval, strict=True)}
+        | {name: plain(array[place, 0]) for name, array in zip(("mean", "low", "high"), interval, strict=True)}
         for place, task in enumerate(runs.tasks)
         for method, interval in reached.items()
     ]
@@ -58,7 +57,7 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> Char
     scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(nice=True)
     axis = alt.Axis(grid=True, tickCount=5, labelExpr=axis_labels(measure))
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
-    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
+    color, _ = method_scales(looks)
     # So that a bar of length 0 can be seen.
     edge = alt.Stroke("method:N", legend=None, scale=color["scale"])
     tooltip = [
@@ -83,7 +82,3 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> Char
     )
     height = round(len(tasks) * (thickness * len(methods) / 0.72 + 4)) + 20
     return alt.layer(bars, rules).add_params(alt.param(name="shown", value=methods)).properties(height=height)
-
-
-def _plain(number: float) -> float | None:
-    return None if np.isnan(number) else float(f"{number:.4g}")

@@ -9,7 +9,17 @@ import altair as alt
 import numpy as np
 
 from qmp_sb3.experiments.report.estimates import of_all_tasks, of_each_task
-from qmp_sb3.experiments.report.figure import ALONE, LEGEND, Chart, Figure, Panel, columns_of, data, line_ends
+from qmp_sb3.experiments.report.figure import (
+    ALONE,
+    Chart,
+    Figure,
+    Panel,
+    columns_of,
+    data,
+    line_ends,
+    method_scales,
+    plain,
+)
 from qmp_sb3.experiments.report.palette import Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, axis_labels, listed, number_of, value
@@ -89,8 +99,7 @@ def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int)
     """Lines with bands over steps; parameters say which methods are shown, from where to where."""
     form = ".0%" if measure in RATES else ",.4~r"
     methods = list(looks)
-    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
-    dash = alt.StrokeDash("method:N", legend=None).scale(domain=methods, range=[look.dash for look in looks.values()])
+    color, dash = method_scales(looks)
     # The step of a run's last evaluation is the end of the axis.
     window = alt.Scale(nice=False, domain=[alt.expr("from"), alt.expr("until")])
     x = alt.X("step:Q", title="environment steps", scale=window)
@@ -160,8 +169,7 @@ def _record(
     method: str, step: int, mean: float, low: float = np.nan, high: float = np.nan, seed: int | None = None
 ) -> dict[str, Any]:
     values: Mapping[str, float] = {"mean": mean, "low": low, "high": high}
-    plain = {name: None if np.isnan(number) else float(f"{number:.4g}") for name, number in values.items()}
-    return {"method": method, "seed": seed, "step": step, **plain}
+    return {"method": method, "seed": seed, "step": step, **{name: plain(number) for name, number in values.items()}}
 
 
 def _band(runs: TaskSetRuns) -> str:

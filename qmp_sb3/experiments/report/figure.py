@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
+
+from qmp_sb3.experiments.report.palette import Look
 
 ROWS = "rows"
 """The name by which charts call the numbers that they are drawn of."""
@@ -90,6 +93,19 @@ def line_ends(chart: alt.Chart, value: str, line: Sequence[str]) -> alt.Chart:
     known = chart.transform_filter(f"isValid(datum.{value})")
     counted = known.transform_joinaggregate(points="count()", latest="max(step)", groupby=list(line))
     return counted.transform_filter("datum.step === datum.latest")
+
+
+def method_scales(looks: Mapping[str, Look]) -> tuple[alt.Color, alt.StrokeDash]:
+    """Color and dashes by the column ``method``."""
+    methods = list(looks)
+    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
+    dash = alt.StrokeDash("method:N", legend=None).scale(domain=methods, range=[look.dash for look in looks.values()])
+    return color, dash
+
+
+def plain(number: float) -> float | None:
+    """A number as the page keeps it, with four digits; None for NaN."""
+    return None if math.isnan(number) else float(f"{number:.4g}")
 
 
 def columns_of(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 
 from qmp_sb3.experiments.report.estimates import RESAMPLES
-from qmp_sb3.experiments.report.figure import LEGEND, Chart, Figure, Panel, columns_of, data
+from qmp_sb3.experiments.report.figure import Chart, Figure, Panel, columns_of, data, method_scales, plain
 from qmp_sb3.experiments.report.palette import INK, Look
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import TaskSetRuns
@@ -40,7 +40,7 @@ def profile(runs: TaskSetRuns, measure: str) -> Figure:
     for method, values in scores.items():
         found = bootstrap(lambda drawn: performance_profile(drawn, levels), values, resamples=RESAMPLES)
         records += [
-            {"method": method, "level": float(f"{level:.4g}")} | _plain(*point)
+            {"method": method, "level": plain(level), **_estimate(*point)}
             for level, *point in zip(levels.tolist(), *found, strict=True)
         ]
         halves.append(f"{method} {found.value[LEVELS // 2]:.0%}")
@@ -75,7 +75,7 @@ def improvement(runs: TaskSetRuns, measure: str) -> Figure:
     for better, other in pairs:
         found = bootstrap(probability_of_improvement, scores[better], scores[other], resamples=RESAMPLES)
         records.append(
-            {"pair": f"{better} over {other}", "better": better, "other": other} | _plain(*map(float, found))
+            {"pair": f"{better} over {other}", "better": better, "other": other} | _estimate(*map(float, found))
         )
     said = [f"{one['pair']} {one['mean']:.0%}" for one in records]
     return Figure(
@@ -92,8 +92,7 @@ def improvement(runs: TaskSetRuns, measure: str) -> Figure:
 
 def _profile_chart(looks: Mapping[str, Look], measure: str) -> Chart:
     methods = list(looks)
-    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
-    dash = alt.StrokeDash("method:N", legend=None).scale(domain=methods, range=[look.dash for look in looks.values()])
+    color, dash = method_scales(looks)
     x = alt.X("level:Q", title=f"{MEASURES[measure]} above", scale=alt.Scale(nice=False, zero=False))
     x = x.axis(labelExpr=axis_labels(measure), tickCount=6, labelFlush=True)
     y = alt.Y("mean:Q", title="share of seeds and tasks", scale=alt.Scale(domain=[0, 1]))
@@ -131,6 +130,6 @@ def _pairs_chart(methods: list[str], pairs: list[str]) -> Chart:
     return alt.layer(*layers).add_params(alt.param(name="shown", value=methods)).properties(height=24 * len(pairs) + 20)
 
 
-def _plain(mean: float, low: float, high: float) -> dict[str, float | None]:
+def _estimate(mean: float, low: float, high: float) -> dict[str, float | None]:
     values = {"mean": mean, "low": low, "high": high}
-    return {name: None if np.isnan(number) else float(f"{number:.4g}") for name, number in values.items()}
+    return {name: plain(number) for name, number in values.items()}
