@@ -79,7 +79,7 @@ bench-page: $(STAMP)
 
 # Warnings are errors. The pages are made first, so that the site is never behind the code.
 docs: $(STAMP)
-	$(BIN)/python -m qmp_envs.pages docs/envs
+	$(BIN)/python -m docs.generators.environments docs/envs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env --builder html --conf-dir docs \
 	  --doctree-dir build/doctrees . build/site
 	@echo "build/site/docs/index.html"

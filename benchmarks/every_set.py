@@ -17,10 +17,10 @@ import torch as th
 from stable_baselines3.common.logger import Logger
 
 import qmp_envs
-from qmp_envs.provenance import processor
+from docs.generators.tables import markdown
+from qmp_envs.results.provenance import processor
 from qmp_sb3 import make_multitask_vec_env, presets
 from qmp_sb3.evaluation import OwnPolicy, evaluate_tasks
-from qmp_sb3.experiments.readme import markdown
 
 STEPS, EPISODES, EVALUATION_SEED = 20_000, 5, 1000
 

@@ -6,7 +6,7 @@ import os
 
 import torch as th
 
-from qmp_sb3.experiments import provenance
+from qmp_sb3.experiments.runs import provenance
 
 
 def load() -> float:

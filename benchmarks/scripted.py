@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import qmp_envs
+from docs.generators.tables import markdown
 from docs.scripted_policies import Policy, meta_world_cds_policy, meta_world_policy
-from qmp_envs.provenance import processor
-from qmp_sb3.experiments.readme import markdown
+from qmp_envs.results.provenance import processor
 
 MAKERS: dict[str, Callable[[str], Policy]] = {
     "QMP/MetaWorldCDS-v0": meta_world_cds_policy,

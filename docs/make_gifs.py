@@ -18,7 +18,7 @@ from make_pictures import grid
 from PIL import Image
 
 import qmp_envs
-from qmp_envs.pages import stem
+from docs.generators.environments import stem
 from qmp_envs.registry import ENTRIES
 
 FOLDER = Path(__file__).parent / "envs" / "gifs"

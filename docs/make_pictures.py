@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 import qmp_envs
-from qmp_envs.pages import SHEET, picture_names, stem
+from docs.generators.environments import SHEET, picture_names, stem
 
 FOLDER = Path(__file__).parent / "envs" / "pictures"
 SIZE, SHEET_SIZE = 240, 120  # pixels, of a task's picture

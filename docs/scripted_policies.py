@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from qmp_envs import TaskSetEnv
-from qmp_envs.maze_layouts import LAYOUTS, steps_from
+from qmp_envs.task_sets.maze_layouts import LAYOUTS, steps_from
 
 Policy = Callable[[np.ndarray], np.ndarray]
 
@@ -25,7 +25,7 @@ def random(env: TaskSetEnv) -> Policy:
 
 def straight_to_the_corner(env: TaskSetEnv) -> Policy:
     """Point2D: the largest step toward the goal."""
-    from qmp_envs.point import GOAL, SIDE
+    from qmp_envs.task_sets.point import GOAL, SIDE
 
     return lambda observation: GOAL - (observation[:2] + 0.5) * SIDE
 

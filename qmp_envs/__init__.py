@@ -1,13 +1,13 @@
 """Task sets for multi-task reinforcement learning; importing this package registers the ``QMP/`` ids."""
 
 # First, as it says in words what is missing for MUJOCO_GL, which MuJoCo's own import does not.
-import qmp_envs.opengl  # noqa: F401
-from qmp_envs.env import TaskSetEnv
+import qmp_envs.rendering.opengl  # noqa: F401
+from qmp_envs.drivers.env import TaskSetEnv
+from qmp_envs.drivers.vector import BatchedTaskSetEnv
+from qmp_envs.drivers.wrappers import TaskOneHot
 from qmp_envs.evaluation import Evaluation, evaluate, run_episodes
 from qmp_envs.registry import ids, is_task_set, make_task_set, register, register_task_set, task_names
 from qmp_envs.task_set import Outcome, TaskSet
-from qmp_envs.vector import BatchedTaskSetEnv
-from qmp_envs.wrappers import TaskOneHot
 
 __all__ = [
     "BatchedTaskSetEnv",

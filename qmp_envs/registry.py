@@ -37,49 +37,49 @@ ENTRIES: dict[str, Entry] = {
     for entry in (
         Entry(
             id="QMP/MultistageReacher-v0",
-            task_set="qmp_envs.reacher:MultistageReacher",
+            task_set="qmp_envs.task_sets.reacher:MultistageReacher",
             horizon=200,
             summary="a six-joint arm touches three subgoals in order (4 tasks) or stays (1 task)",
             reward="released code of QMP",
         ),
         Entry(
             id="QMP/Walker2D-v0",
-            task_set="qmp_envs.walker:Walker2D",
+            task_set="qmp_envs.task_sets.walker:Walker2D",
             horizon=1000,
             summary="a walker on two legs goes forward, goes backward, balances, or crawls below a ceiling",
             reward="released code of QMP; no pushes",
         ),
         Entry(
             id="QMP/Maze-v0",
-            task_set="qmp_envs.maze:Maze",
+            task_set="qmp_envs.task_sets.maze:Maze",
             horizon=600,
             summary="a ball is pushed along ten routes through a large maze",
             reward="released code of QMP, dense",
         ),
         Entry(
             id="QMP/HalfCheetahGravity-v0",
-            task_set="qmp_envs.cheetah:HalfCheetahGravity",
+            task_set="qmp_envs.task_sets.cheetah:HalfCheetahGravity",
             horizon=1000,
             summary="a cheetah runs under five gravities (5 tasks; results are returns)",
             reward="Gymnasium's HalfCheetah-v5, unscaled",
         ),
         Entry(
             id="QMP/HalfCheetahBody-v0",
-            task_set="qmp_envs.cheetah:HalfCheetahBody",
+            task_set="qmp_envs.task_sets.cheetah:HalfCheetahBody",
             horizon=1000,
             summary="a cheetah runs with eight bodies (8 tasks; results are returns)",
             reward="Gymnasium's HalfCheetah-v5, unscaled",
         ),
         Entry(
             id="QMP/Point2D-v0",
-            task_set="qmp_envs.point:Point2D",
+            task_set="qmp_envs.task_sets.point:Point2D",
             horizon=20,
             summary="a point crosses an empty square (1 task)",
             reward="exp(-distance), this project's choice",
         ),
         Entry(
             id="QMP/Kitchen-v0",
-            task_set="qmp_envs.kitchen:Kitchen",
+            task_set="qmp_envs.task_sets.kitchen.task_set:Kitchen",
             horizon=140,
             summary="a Franka arm opens, closes and switches things in a kitchen (10 tasks; extra: robotics)",
             reward="released code of QMP, dense, with its bonus for success",
@@ -87,7 +87,7 @@ ENTRIES: dict[str, Entry] = {
         ),
         Entry(
             id="QMP/MetaWorldCDS-v0",
-            task_set="qmp_envs.metaworld_cds:MetaWorldCDS",
+            task_set="qmp_envs.task_sets.metaworld_cds.task_set:MetaWorldCDS",
             horizon=500,
             summary="a Sawyer arm opens and closes a door and a drawer in one scene (4 tasks; extra: metaworld)",
             reward="Meta-World 3.1.1, v2",
@@ -96,7 +96,7 @@ ENTRIES: dict[str, Entry] = {
         *(
             Entry(
                 id=f"QMP/MT{tasks}-v0",
-                task_set="qmp_envs.metaworld:MetaWorld",
+                task_set="qmp_envs.task_sets.metaworld.task_set:MetaWorld",
                 horizon=500,
                 summary="a Sawyer arm pushes, opens, presses and places things "
                 f"(Meta-World's {tasks} tasks; extra: metaworld)",
@@ -121,8 +121,8 @@ OTHER_WORDS = {"horizon": "max_episode_steps", "episode_length": "max_episode_st
 """What other packages call some of them."""
 
 
-DRIVER = "qmp_envs.env:TaskSetEnv"
-BATCHED_DRIVER = "qmp_envs.vector:BatchedTaskSetEnv"
+DRIVER = "qmp_envs.drivers.env:TaskSetEnv"
+BATCHED_DRIVER = "qmp_envs.drivers.vector:BatchedTaskSetEnv"
 
 
 def ids() -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 A family is written once, as *batched pure functions*: every array has a leading axis of slots (one slot is
 one running episode), so the same reward line serves one environment, fifty environments, and a replay batch
-that is being relabeled. :class:`qmp_envs.env.TaskSetEnv` and :class:`qmp_envs.vector.BatchedTaskSetEnv` are
-the two drivers.
+that is being relabeled. The two drivers are in
+:mod:`qmp_envs.drivers`.
 
 The life of an episode, in calls:
 
@@ -17,7 +17,7 @@ The life of an episode, in calls:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from qmp_envs.physics import MujocoPhysics, Physics, State
+from qmp_envs.simulation.physics import MujocoPhysics, Physics, State
 
 Memory = Any
 """What an episode remembers besides its physics: a named tuple of arrays with a leading axis of slots."""
@@ -210,12 +210,6 @@ class TaskSet(ABC):
     def reward(self, columns: Mapping[str, np.ndarray], task_ids: np.ndarray) -> np.ndarray:
         """The reward ``(batch,)`` that tasks ``task_ids`` give stored transitions with these columns."""
         raise NotImplementedError(f"{self.name} cannot recompute rewards: this task set declares no columns.")
-
-    # ---- documentation -------------------------------------------------------------------------------------
-
-    def page_tables(self) -> Mapping[str, tuple[Sequence[str], Iterable[Sequence[str]]]]:
-        """Tables made from the family's data, name -> (heading, rows); ``{NAME}`` in the docstring stands for one."""
-        return {}
 
     # ---- drawing -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @cache
 def opengl_problem() -> str | None:
     """Why this machine cannot draw, None where it can."""
-    from qmp_envs import opengl
+    from qmp_envs.rendering import opengl
 
     try:
         opengl.context(16, 16).free()

@@ -104,7 +104,7 @@ def test_wheel_has_code_types_models_and_settings(wheel: list[str]) -> None:
 def test_the_papers_tables_are_found_in_an_installed_package(wheel_file: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel_file) as archive:
         archive.extractall(tmp_path)
-    code = "from qmp_sb3.experiments.definitions import available, folder; print(folder(), *available())"
+    code = "from qmp_sb3.experiments.benchmarks.definitions import available, folder; print(folder(), *available())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import qmp_envs
 from benchmarks.paper import tables
 from benchmarks.paper.curves import RESULTS, load
-from qmp_sb3.experiments.definitions import read
-from qmp_sb3.experiments.pace import RECORDED
-from qmp_sb3.experiments.readme import bring_up_to_date
+from docs.generators.tables import bring_up_to_date
+from qmp_sb3.experiments.benchmarks.definitions import read
+from qmp_sb3.experiments.benchmarks.pace import RECORDED
 
 PLACE = re.compile(r"(<!-- measured:((?: \S+)+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MAZE = re.compile(r"(<!-- measured-maze -->\n).*?(<!-- end -->)", re.DOTALL)

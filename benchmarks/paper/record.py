@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmarks.paper import curves
 from benchmarks.paper.curves import Curves
-from qmp_sb3.checks import one_of
-from qmp_sb3.experiments import provenance
-from qmp_sb3.experiments.pace import RECORDED
-from qmp_sb3.experiments.run_directory import RunDirectory
-from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.experiments.benchmarks.pace import RECORDED
+from qmp_sb3.experiments.runs import provenance
+from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.run_spec import RunSpec
 
 FILES = {env: f"{name}.json" for name, env in RECORDED.items()}
 """Task set -> the file of its runs."""

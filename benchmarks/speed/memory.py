@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.speed import results
-from qmp_sb3.experiments.readme import markdown
+from docs.generators.tables import markdown
 
 RUNS = {"QMP/MultistageReacher-v0": 5, "QMP/MT10-v0": 10, "QMP/MT50-v0": 50}
 """id -> number of tasks"""

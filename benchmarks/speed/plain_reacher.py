@@ -9,7 +9,8 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from qmp_envs.reacher import (
+from qmp_envs.task_sets.assets import asset
+from qmp_envs.task_sets.reacher import (
     ACCELERATION_COST,
     ACTION_COST,
     POSITION_NOISE,
@@ -21,7 +22,6 @@ from qmp_envs.reacher import (
     VELOCITY_NOISE,
     MultistageReacher,
 )
-from qmp_envs.rendering import asset
 
 
 class PlainReacher(gym.Env):

@@ -17,8 +17,8 @@ import torch as th
 
 from benchmarks import machine
 from benchmarks.speed import results
+from docs.generators.tables import markdown
 from qmp_sb3 import MultiTaskSAC, presets
-from qmp_sb3.experiments.readme import markdown
 
 ID, METHOD = "QMP/MultistageReacher-v0", "qmp"
 WARM_UP, STEPS = 10_000, 20_000  # of all tasks

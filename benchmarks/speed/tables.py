@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.speed import environments, learners, methods, results, training
-from qmp_sb3.experiments.readme import markdown
+from docs.generators.tables import markdown
 
 Cases = Mapping[tuple[str, str], Mapping[str, results.Record]]
 """(kind, case) -> variant -> record"""

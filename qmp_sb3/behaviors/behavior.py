@@ -10,9 +10,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from qmp_envs.task_set import TaskSet
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
     from qmp_sb3.behaviors.fixed import FixedPolicies
     from qmp_sb3.behaviors.proposals import Proposals
-    from qmp_sb3.multitask_sac import MultiTaskSAC
 
 
 class Behavior(ABC):

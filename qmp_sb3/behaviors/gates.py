@@ -9,7 +9,7 @@ import numpy as np
 import torch as th
 
 if TYPE_CHECKING:
-    from qmp_sb3.multitask_sac import MultiTaskSAC
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 MASTERED = 0.8  # success rate from which a task counts as learned (the released code)
 _ROUNDING = 1e-6  # equal temperatures differ from their mean by no more than this

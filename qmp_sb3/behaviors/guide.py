@@ -19,11 +19,11 @@ from qmp_sb3.behaviors.guide_learning import MEASURES, learn_from, record
 from qmp_sb3.behaviors.guide_networks import GuideForm, GuideNetworks
 from qmp_sb3.behaviors.proposals import Proposals
 from qmp_sb3.behaviors.rules import categorical
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.replay import SEGMENT_COLUMNS
 
 if TYPE_CHECKING:
-    from qmp_sb3.multitask_sac import MultiTaskSAC
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 VALUE_SAMPLES = 5
 """Own actions that V_i(s) is a mean over (the released code)."""

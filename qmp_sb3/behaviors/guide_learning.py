@@ -10,7 +10,7 @@ import torch as th
 from stable_baselines3.common.utils import update_learning_rate
 
 from qmp_sb3.behaviors.guide_networks import GuideNetworks
-from qmp_sb3.distributions import split_parameters, squashed_log_prob, squashed_sample_log_prob
+from qmp_sb3.common.devices import to_device
 from qmp_sb3.networks.flat_parameters import clip_gradient_
 from qmp_sb3.objectives import critic_loss, temperature_loss
 from qmp_sb3.objectives.discrete_sac import (
@@ -21,11 +21,11 @@ from qmp_sb3.objectives.discrete_sac import (
     state_value,
     target_entropy,
 )
+from qmp_sb3.policies.action_heads import split_parameters, squashed_log_prob, squashed_sample_log_prob
 from qmp_sb3.replay import Segments
-from qmp_sb3.transfer import to_device
 
 if TYPE_CHECKING:
-    from qmp_sb3.multitask_sac import MultiTaskSAC
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 MEASURES = ("critic_loss", "filter_loss", "actor_loss", "ent_coef_loss", "ent_coef", "entropy")
 

@@ -12,12 +12,11 @@ import torch as th
 from gymnasium import spaces
 
 from qmp_envs.task_set import closest
-from qmp_sb3.actor_critic import MultiTaskActor
 from qmp_sb3.behaviors.fixed import FixedPolicies
-from qmp_sb3.distributions import sample_actions, split_parameters, squashed_log_prob, squashed_sample_log_prob
-from qmp_sb3.files.checkpoint_folders import newest_model
-from qmp_sb3.files.models import read_model
-from qmp_sb3.policies import MultiTaskPolicy
+from qmp_sb3.policies import MultiTaskActor, MultiTaskPolicy
+from qmp_sb3.policies.action_heads import sample_actions, split_parameters, squashed_log_prob, squashed_sample_log_prob
+from qmp_sb3.serialization.checkpoint_folders import newest_model
+from qmp_sb3.serialization.models import read_model
 
 
 def model_file(path: str | os.PathLike[str]) -> Path:

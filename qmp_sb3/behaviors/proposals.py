@@ -10,9 +10,9 @@ import numpy as np
 import torch as th
 
 from qmp_sb3.behaviors.fixed import FixedPolicies
-from qmp_sb3.distributions import sample_actions, split_parameters, squashed_sample_log_prob
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
+from qmp_sb3.policies.action_heads import sample_actions, split_parameters, squashed_sample_log_prob
 
 
 @dataclass

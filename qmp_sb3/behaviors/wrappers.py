@@ -13,7 +13,7 @@ from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.behaviors.proposals import Proposals
 
 if TYPE_CHECKING:
-    from qmp_sb3.multitask_sac import MultiTaskSAC
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 
 class Wrapper(Behavior):

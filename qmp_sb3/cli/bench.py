@@ -29,8 +29,8 @@ from qmp_sb3.cli.words import (
 )
 
 if TYPE_CHECKING:
-    from qmp_sb3.experiments.benchmark import Benchmark
-    from qmp_sb3.experiments.run_spec import RunSpec
+    from qmp_sb3.experiments.benchmarks.benchmark import Benchmark
+    from qmp_sb3.experiments.runs.run_spec import RunSpec
 
 FAILED = 1
 """Exit code where runs failed, or could not be compared and reported."""
@@ -76,8 +76,8 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         show(console, _list())
         return 0
+    from qmp_sb3.experiments.benchmarks.scales import scale
     from qmp_sb3.experiments.engines import LiveBoard, PlainBoard, make_engine
-    from qmp_sb3.experiments.scales import scale
 
     with usage_errors("bench"):
         if options.trust:
@@ -119,8 +119,8 @@ def _attempt(console: Console, without: str, act: Callable[[], None]) -> bool:
 
 
 def _list() -> Table:
-    from qmp_sb3.experiments.definitions import available, read
-    from qmp_sb3.experiments.scales import SCALES
+    from qmp_sb3.experiments.benchmarks.definitions import available, read
+    from qmp_sb3.experiments.benchmarks.scales import SCALES
 
     table = Table(
         title="Definitions",
@@ -147,10 +147,10 @@ def plan(options: argparse.Namespace) -> tuple[Benchmark, list[tuple[RunSpec, Pa
 
     :raises ValueError: if a name is unknown
     """
-    from qmp_sb3 import presets
-    from qmp_sb3.experiments.definitions import read
-    from qmp_sb3.experiments.provenance import versions
-    from qmp_sb3.experiments.scales import scale
+    from qmp_sb3.experiments.benchmarks.definitions import read
+    from qmp_sb3.experiments.benchmarks.scales import scale
+    from qmp_sb3.experiments.runs.provenance import versions
+    from qmp_sb3.methods import presets
 
     if options.name is None:
         raise ValueError("which one? qmp bench --list shows all")
@@ -171,7 +171,7 @@ def _engine_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its task sets."""
-    from qmp_sb3.checks import one_of
+    from qmp_sb3.algorithms.checks import one_of
 
     if labels is None:
         return benchmark
@@ -185,8 +185,8 @@ def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
 
 def _rows(benchmark: Benchmark, words: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its rows, or with others."""
-    from qmp_sb3 import presets
-    from qmp_sb3.experiments.benchmark import Arm
+    from qmp_sb3.experiments.benchmarks.benchmark import Arm
+    from qmp_sb3.methods import presets
 
     if words is None:
         return benchmark
@@ -206,7 +206,7 @@ def _rows(benchmark: Benchmark, words: Sequence[str] | None) -> Benchmark:
 
 
 def _state(path: Path) -> str:
-    from qmp_sb3.experiments.run_directory import RunDirectory
+    from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
     directory = RunDirectory(path)
     if directory.result() is not None:
@@ -215,7 +215,7 @@ def _state(path: Path) -> str:
 
 
 def _hours(runs: Sequence[tuple[RunSpec, Path]]) -> list[float | None]:
-    from qmp_sb3.experiments import pace
+    from qmp_sb3.experiments.benchmarks import pace
 
     paces = pace.known(path for _, path in runs)
     return [pace.hours(spec, paces) for spec, _ in runs]
@@ -240,8 +240,8 @@ def _sum(runs: Sequence[tuple[RunSpec, Path]]) -> str:
 
 
 def _compare(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpec, Path]]) -> None:
-    from qmp_sb3.experiments.benchmark import MOMENTS
-    from qmp_sb3.experiments.published import compare, comparison_table
+    from qmp_sb3.experiments.benchmarks.benchmark import MOMENTS
+    from qmp_sb3.experiments.benchmarks.published import compare, comparison_table
 
     show(console, comparison_table(benchmark, compare(benchmark, runs)))
     theirs = f" Published: {benchmark.published}." if benchmark.published else ""
@@ -252,7 +252,7 @@ def _compare(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpe
 
 
 def _report(console: Console, benchmark: Benchmark, runs: Sequence[tuple[RunSpec, Path]], out: Path) -> None:
-    from qmp_sb3.experiments.run_directory import RunDirectory
+    from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
     try:
         report = import_module("qmp_sb3.experiments.report")

@@ -24,8 +24,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the command's ``options`` say; the exit code."""
-    from qmp_sb3.experiments.summary import summarize, summary_table
-    from qmp_sb3.experiments.trained import TrainedRun
+    from qmp_sb3.experiments.runs.summary import summarize, summary_table
+    from qmp_sb3.experiments.runs.trained import TrainedRun
 
     with usage_errors("eval"):
         if options.trust:

@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the command's ``options`` say; the exit code."""
-    from qmp_sb3.experiments import catalog
+    from qmp_sb3.methods import catalog
 
     if options.json:
         print(json.dumps(catalog.as_dict(), indent=2))

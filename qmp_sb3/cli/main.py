@@ -67,7 +67,7 @@ class Version(argparse.Action):
     """Looks the version up only where it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from qmp_envs.provenance import versions
+        from qmp_envs.results.provenance import versions
 
         print(f"qmp-suite {versions(['qmp-suite'])['qmp-suite']}")
         parser.exit()

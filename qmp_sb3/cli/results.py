@@ -14,7 +14,7 @@ from qmp_sb3.cli.tables import show
 from qmp_sb3.cli.words import UsageError, count, say, usage_errors, whole
 
 if TYPE_CHECKING:
-    from qmp_envs.results import Results
+    from qmp_envs.results.table import Results
 
 INVALID = 1
 """Exit code of ``validate`` for a file that something is wrong with."""
@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from qmp_envs.results import Results
-    from qmp_envs.results_check import problems
+    from qmp_envs.results.table import Results
+    from qmp_envs.results.validation import problems
 
     wrong = {file: problems(Path(file)) for file in options.files}
     for file, found in wrong.items():
@@ -74,8 +74,8 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from qmp_sb3.experiments.comparison import compare
-    from qmp_sb3.experiments.results import by_task_set, read_runs
+    from qmp_sb3.experiments.analysis.comparison import compare
+    from qmp_sb3.experiments.analysis.results import by_task_set, read_runs
 
     groups = by_task_set(read_runs(options.runs))
     how = (options.measure, options.at, options.last, options.policy, options.statistic)
@@ -93,8 +93,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from qmp_sb3.experiments import exports
-    from qmp_sb3.experiments.results import read_runs
+    from qmp_sb3.experiments.analysis import exports
+    from qmp_sb3.experiments.analysis.results import read_runs
 
     for file in exports.FORMATS[options.format](read_runs(options.runs), Path(options.out)):
         say(Console(), str(file))
@@ -102,7 +102,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> int:
-    from qmp_sb3.experiments.results import Results, read_runs
+    from qmp_sb3.experiments.analysis.results import Results, read_runs
 
     out = Path(options.out)
     for file in (out, out.with_suffix(".json")) if out.suffix == ".csv" else (out,):

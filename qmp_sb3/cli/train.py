@@ -66,11 +66,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the command's ``options`` say; the exit code."""
-    from qmp_sb3.experiments import live
-    from qmp_sb3.experiments.run import prepare, train
-    from qmp_sb3.experiments.run_lock import RunInUse
-    from qmp_sb3.experiments.summary import summary_table
-    from qmp_sb3.experiments.tracking import remembered
+    from qmp_sb3.experiments.runs import live
+    from qmp_sb3.experiments.runs.run import prepare, train
+    from qmp_sb3.experiments.runs.run_lock import RunInUse
+    from qmp_sb3.experiments.runs.summary import summary_table
+    from qmp_sb3.experiments.runs.tracking import remembered
 
     with usage_errors("train"):
         tracking = _tracking(options)
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _tracking(options: argparse.Namespace) -> list[Any]:
     """The trackers that follow the run, checked before anything begins."""
-    from qmp_sb3.experiments.tracking import Tracking
+    from qmp_sb3.experiments.runs.tracking import Tracking
 
     if not options.track:
         for name, given in (("--project", options.project), ("--track-files", options.track_files)):
@@ -121,10 +121,10 @@ def _tracking(options: argparse.Namespace) -> list[Any]:
 
 def _new(options: argparse.Namespace) -> tuple[Any, Path]:
     """Spec and folder of a new run."""
-    from qmp_sb3 import presets
-    from qmp_sb3.experiments.run import default_path
-    from qmp_sb3.experiments.run_directory import RunDirectory
-    from qmp_sb3.experiments.run_spec import RunSpec
+    from qmp_sb3.experiments.runs.run import default_path
+    from qmp_sb3.experiments.runs.run_directory import RunDirectory
+    from qmp_sb3.experiments.runs.run_spec import RunSpec
+    from qmp_sb3.methods import presets
 
     known_names("train", options.env, options.method)
     if options.trust:
@@ -153,9 +153,9 @@ def _new(options: argparse.Namespace) -> tuple[Any, Path]:
 
 def _resumed(options: argparse.Namespace) -> tuple[Any, Path]:
     """Spec and folder of a run that goes on."""
-    from qmp_sb3.experiments.run import extend
-    from qmp_sb3.experiments.run_directory import RunDirectory
-    from qmp_sb3.experiments.run_spec import RunSpec
+    from qmp_sb3.experiments.runs.run import extend
+    from qmp_sb3.experiments.runs.run_directory import RunDirectory
+    from qmp_sb3.experiments.runs.run_spec import RunSpec
 
     fixed = ("env", "method", "seed", "preset", "out", "eval_every", "eval_episodes", "checkpoint_every")
     keeps = "cannot be given with --resume: the run keeps its own; only --steps can grow"

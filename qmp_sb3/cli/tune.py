@@ -49,7 +49,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do what the command's ``options`` say; the exit code."""
     try:
-        from qmp_sb3.experiments import tune
+        from qmp_sb3.experiments.tuning import tune
     except ModuleNotFoundError as error:
         raise UsageError(f"tune: {error.name} is not installed; pip install 'qmp-suite[tune]'") from error
 
@@ -75,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> Any:
-    from qmp_sb3 import presets
-    from qmp_sb3.experiments.run_spec import RunSpec
-    from qmp_sb3.experiments.tune import Search
+    from qmp_sb3.experiments.runs.run_spec import RunSpec
+    from qmp_sb3.experiments.tuning.tune import Search
+    from qmp_sb3.methods import presets
 
     known_names("tune", options.env, options.method)
     steps = options.steps or presets.default_steps(options.env)

@@ -33,9 +33,9 @@ def _pixels(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the command's ``options`` say; the exit code."""
-    from qmp_envs.opengl import NoRendering
-    from qmp_sb3.experiments.trained import TrainedRun
-    from qmp_sb3.experiments.video import check_format
+    from qmp_envs.rendering.opengl import NoRendering
+    from qmp_sb3.experiments.runs.trained import TrainedRun
+    from qmp_sb3.experiments.runs.video import check_format
 
     with usage_errors("watch"):
         out = Path(options.out or Path(options.run) / "watch.mp4")

@@ -20,11 +20,11 @@ STOPPED = 130
 """Exit code of a run that was stopped by a signal, as shells have it."""
 
 REGISTRIES = {
-    "presets": "qmp_sb3.presets:PRESETS",
-    "scales": "qmp_sb3.experiments.scales:SCALES",
+    "presets": "qmp_sb3.methods.presets:PRESETS",
+    "scales": "qmp_sb3.experiments.benchmarks.scales:SCALES",
     "engines": "qmp_sb3.experiments.engines:ENGINES",
-    "samplers": "qmp_sb3.experiments.samplers:SAMPLERS",
-    "pruners": "qmp_sb3.experiments.samplers:PRUNERS",
+    "samplers": "qmp_sb3.experiments.tuning.samplers:SAMPLERS",
+    "pruners": "qmp_sb3.experiments.tuning.samplers:PRUNERS",
 }
 """What stands in braces in a help text: where the names are known."""
 
@@ -82,7 +82,7 @@ def whole(text: str) -> int:
 def known_names(command: str, env: str | None, method: str | None) -> None:
     """Refuse a task set or a method that does not exist, or is not given."""
     import qmp_envs
-    from qmp_sb3 import presets
+    from qmp_sb3.methods import presets
 
     for name, value, known in (("env", env, qmp_envs.ids()), ("method", method, tuple(presets.methods()))):
         if value is None:

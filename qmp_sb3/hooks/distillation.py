@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch as th
 from torch import nn
 
-from qmp_sb3.distributions import split_parameters, squashed_log_prob
 from qmp_sb3.hooks.hook import Hook
 from qmp_sb3.networks import IndependentMLP
 from qmp_sb3.networks.flat_parameters import refuse_other_moments
+from qmp_sb3.policies.action_heads import split_parameters, squashed_log_prob
 
 if TYPE_CHECKING:
-    from qmp_sb3.multitask_sac import MultiTaskSAC
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 
 class Distill(Hook):

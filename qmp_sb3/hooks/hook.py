@@ -10,7 +10,7 @@ import torch as th
 from qmp_sb3.replay import Batch
 
 if TYPE_CHECKING:
-    from qmp_sb3.multitask_sac import MultiTaskSAC
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 
 class Hook(ABC):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch as th
 
-from qmp_sb3.checks import closest
+from qmp_sb3.algorithms.checks import closest
+from qmp_sb3.common.devices import to_device
 from qmp_sb3.hooks.hook import Hook
 from qmp_sb3.networks.paco import TaskVectors
 from qmp_sb3.replay import Batch
-from qmp_sb3.transfer import to_device
 
 if TYPE_CHECKING:
-    from qmp_sb3.multitask_sac import MultiTaskSAC
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 RESETS = ("interpolate", "copy", "none")
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch as th
 
+from qmp_sb3.common.devices import to_device
 from qmp_sb3.hooks.hook import Hook
 from qmp_sb3.networks.shared_unique import UniqueFeatures
 from qmp_sb3.objectives.triplet import triplet_loss, triplet_rows
 from qmp_sb3.replay import Batch
-from qmp_sb3.transfer import to_device
 
 if TYPE_CHECKING:
-    from qmp_sb3.multitask_sac import MultiTaskSAC
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 
 class Triplet(Hook):

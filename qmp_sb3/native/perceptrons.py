@@ -9,7 +9,7 @@ from threading import local
 import numpy as np
 import torch as th
 
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.native.library import load
 from qmp_sb3.native.structures import ACTIVATIONS, MAX_LAYERS, Perceptrons, Question, Sample
 
@@ -144,7 +144,7 @@ class NativePerceptrons:
 
 
 def sample_actions(outputs: th.Tensor, noise: th.Tensor, chosen: np.ndarray | None) -> th.Tensor:
-    """As :func:`qmp_sb3.distributions.sample_actions`, of float32 in memory, without gradients.
+    """As :func:`qmp_sb3.policies.action_heads.sample_actions`, of float32 in memory, without gradients.
 
     :raises IndexError: if there is no such policy
     """

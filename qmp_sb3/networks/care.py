@@ -11,7 +11,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.networks.common import CommonPart
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.networks.task_module import TaskModule

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qmp_sb3.common.expressions import build
 from qmp_sb3.networks import NETWORKS
 from qmp_sb3.networks.common import CommonPart
 from qmp_sb3.networks.task_module import TaskModule
-from qmp_sb3.sentences import build
 
 _SUPPLIED = ("common", "learned")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.native.perceptrons import NativePerceptrons
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.networks.stacked_linear import stacked_linear

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch as th
 from torch import nn
 
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.task_layout import TaskLayout
 
 if TYPE_CHECKING:
     from qmp_sb3.networks.common import CommonPart

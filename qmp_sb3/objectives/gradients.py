@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch as th
 
+from qmp_sb3.common.devices import to_device
 from qmp_sb3.networks.flat_parameters import FlatParameters
-from qmp_sb3.transfer import to_device
 
 
 def plain(flat: FlatParameters, losses: th.Tensor, weights: th.Tensor, rng: np.random.Generator) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch as th
 
-from qmp_sb3.actor_critic import MultiTaskActor
+from qmp_sb3.common.devices import to_device
+from qmp_sb3.policies import MultiTaskActor
 from qmp_sb3.replay import Batch
-from qmp_sb3.transfer import to_device
 
 
 class Regularizer(ABC):

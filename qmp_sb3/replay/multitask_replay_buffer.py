@@ -14,8 +14,9 @@ from stable_baselines3.common.preprocessing import get_action_dim, get_flattened
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
-from qmp_sb3.encoding import encode_observations
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.devices import to_device
+from qmp_sb3.common.encoding import encode_observations
+from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.replay.allocations import Allocation, Own
 from qmp_sb3.replay.batch import Batch
 from qmp_sb3.replay.draws import Draw, Uniform
@@ -25,7 +26,6 @@ from qmp_sb3.replay.row_format import CONTINUATION, DONE, REWARD, TIMEOUT, RowFo
 from qmp_sb3.replay.saved_state import checked
 from qmp_sb3.replay.segments import SEGMENT_COLUMNS, SegmentIndex, Segments, follow
 from qmp_sb3.replay.tables import HostTable, Table, host_memory, make_table, refuse_too_large, size_of
-from qmp_sb3.transfer import to_device
 
 _VIEWS = ("table", "observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
 _FOLLOWING = ("_table", "_index", "_added", "_staged", "form", "features", "action_dim", "obs_shape")

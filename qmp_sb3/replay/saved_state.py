@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.preprocessing import get_action_dim, get_flattened_obs_dim
 
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.replay.allocations import Allocation
 from qmp_sb3.replay.draws import Draw, Uniform
 from qmp_sb3.replay.n_step import NStepSums

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from qmp_sb3.layout import TaskLayout
+from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.replay.batch import Batch
 from qmp_sb3.replay.tables import Table
 

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import torch as th
 
-from qmp_sb3.transfer import to_device
+from qmp_sb3.common.devices import to_device
 
 Shape = tuple[int, int, int]
 """Rows of each task, tasks, numbers in a row."""

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from qmp_sb3.experiments.engines.board import Board
 from qmp_sb3.experiments.engines.preflight import check_specs
-from qmp_sb3.experiments.run import RunStatus, refuse_other_content, status_of
-from qmp_sb3.experiments.run_directory import RunDirectory
-from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.experiments.runs.run import RunStatus, refuse_other_content, status_of
+from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.run_spec import RunSpec
 
 State = Literal["finished", "stopped", "failed"]
 ALL = sys.maxsize
@@ -124,7 +124,7 @@ class Engine(ABC):
         :param runs: what to train, and the folder of each
         :param should_stop: asked several times a second; True lets every run save a checkpoint and end
         :param board: is shown how the runs stand
-        :param trust: as for :func:`~qmp_sb3.experiments.run.run`
+        :param trust: as for :func:`~qmp_sb3.experiments.runs.run.run`
         :raises ValueError: if a spec, a folder or a setting of the engine is not usable
         """
         jobs = distinct(runs)

@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from qmp_sb3.experiments.engines.progress import Progress
-from qmp_sb3.experiments.live import clock
-from qmp_sb3.experiments.summary import COLUMNS, cell
+from qmp_sb3.experiments.runs.live import clock
+from qmp_sb3.experiments.runs.summary import COLUMNS, cell
 
 if TYPE_CHECKING:
     from qmp_sb3.experiments.engines.base import Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from qmp_sb3.checks import closest, one_of
+from qmp_sb3.algorithms.checks import closest, one_of
 from qmp_sb3.experiments.engines.base import Engine
 from qmp_sb3.experiments.engines.local import Local
 from qmp_sb3.experiments.engines.ray import Ray

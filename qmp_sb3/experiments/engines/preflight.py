@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from qmp_sb3.experiments.run import make_model
-from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.experiments.runs.run import make_model
+from qmp_sb3.experiments.runs.run_spec import RunSpec
 
 ROWS = 1000
 """Transitions per task of the replay buffers that are only made to try a spec."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from qmp_envs.evaluation import Evaluation
-from qmp_sb3.experiments.live import Display
-from qmp_sb3.experiments.run_directory import RunDirectory
-from qmp_sb3.experiments.summary import summarize
+from qmp_sb3.experiments.runs.live import Display
+from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.summary import summarize
 
 WRITE_SECONDS = 1.0
 SPEED_WINDOW = 30

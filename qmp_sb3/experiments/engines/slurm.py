@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from qmp_sb3.checks import one_of
+from qmp_sb3.algorithms.checks import one_of
 from qmp_sb3.experiments.engines.base import ALL, Engine, Job, at_least, environment
 from qmp_sb3.experiments.engines.local import cores
-from qmp_sb3.experiments.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
 WARNING_SECONDS = 180
 """A task is told of its end so long before: time for a rollout, an evaluation and a checkpoint."""

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import torch as th
 
 from qmp_sb3.experiments.engines.progress import ProgressFile
-from qmp_sb3.experiments.run import run
-from qmp_sb3.experiments.run_directory import RunDirectory
-from qmp_sb3.experiments.run_lock import RunInUse
-from qmp_sb3.experiments.run_spec import RunSpec
+from qmp_sb3.experiments.runs.run import run
+from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.run_lock import RunInUse
+from qmp_sb3.experiments.runs.run_spec import RunSpec
 
 Ended = Literal["finished", "stopped", "failed"]
 LOOK_SECONDS = 0.5
@@ -39,12 +39,12 @@ def attend(
 ) -> Ended:
     """Bring a run to its end, or to a checkpoint; an error is written into its folder and raised no further.
 
-    :param spec: what :meth:`~qmp_sb3.experiments.run_spec.RunSpec.to_dict` gives
+    :param spec: what :meth:`~qmp_sb3.experiments.runs.run_spec.RunSpec.to_dict` gives
     :param path: the run's folder
     :param threads: for PyTorch
     :param should_stop: asked now and then; so is the folder (``request_stop``)
     :param engine: the name of the engine that this is for
-    :param trust: as for :func:`~qmp_sb3.experiments.run.run`
+    :param trust: as for :func:`~qmp_sb3.experiments.runs.run.run`
     """
     directory = RunDirectory(path)
     directory.path.mkdir(parents=True, exist_ok=True)

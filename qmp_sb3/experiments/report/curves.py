@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from qmp_sb3.experiments.analysis.statistics import Interval
 from qmp_sb3.experiments.report.estimates import of_all_tasks, of_each_task
 from qmp_sb3.experiments.report.figure import (
     ALONE,
@@ -23,7 +24,6 @@ from qmp_sb3.experiments.report.figure import (
 from qmp_sb3.experiments.report.palette import Look
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, axis_labels, listed, number_of, value
-from qmp_sb3.experiments.statistics import Interval
 
 MOST_POINTS = 100
 """Points that a curve of all tasks has at most, and that all panels of a task set share."""

@@ -12,13 +12,13 @@ import altair as alt
 import gymnasium as gym
 import numpy as np
 
-from qmp_envs.opengl import NoRendering
+from qmp_envs.rendering.opengl import NoRendering
 from qmp_sb3.evaluation import MixturePolicy
-from qmp_sb3.experiments import video
 from qmp_sb3.experiments.report.figure import Chart, Figure, Panel, columns_of, data
 from qmp_sb3.experiments.report.palette import INK, task_colors
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
-from qmp_sb3.experiments.trained import TrainedRun
+from qmp_sb3.experiments.runs import video
+from qmp_sb3.experiments.runs.trained import TrainedRun
 
 SIZE = 200
 """Height and width of a film, pixels."""

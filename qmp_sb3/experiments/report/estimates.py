@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qmp_sb3.experiments.statistics import Interval, bootstrap, mean
+from qmp_sb3.experiments.analysis.statistics import Interval, bootstrap, mean
 
 RESAMPLES = 1000
 """Of each point of a chart, where an interval is a pixel or two more or less."""

@@ -10,12 +10,12 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from qmp_sb3.experiments.mixture import Mixture
 from qmp_sb3.experiments.report.curves import SHORT, thinned
 from qmp_sb3.experiments.report.figure import ALONE, LEGEND, Chart, Figure, Panel, columns_of, data, line_ends
 from qmp_sb3.experiments.report.palette import INK, PAPER, QUIET, task_colors
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns, slug
 from qmp_sb3.experiments.report.words import listed, number_of
+from qmp_sb3.experiments.runs.mixture import Mixture
 
 MOST_TIMES = 40
 MOST_CELLS = 60_000

@@ -14,12 +14,12 @@ from typing import Any
 import jinja2
 import vl_convert
 
-from qmp_sb3.experiments.provenance import versions
 from qmp_sb3.experiments.report.figure import Columns, Figure
 from qmp_sb3.experiments.report.palette import DARK, FONT, LIGHT, Look, css, vega_config
 from qmp_sb3.experiments.report.rerun import Recipe
 from qmp_sb3.experiments.report.tables import Table
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES
+from qmp_sb3.experiments.runs.provenance import versions
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,18 @@ from itertools import combinations
 import altair as alt
 import numpy as np
 
+from qmp_sb3.experiments.analysis.statistics import (
+    bootstrap,
+    mean_ranks,
+    performance_profile,
+    probability_of_improvement,
+)
 from qmp_sb3.experiments.report.estimates import RESAMPLES
 from qmp_sb3.experiments.report.figure import Chart, Figure, Panel, columns_of, data, method_scales, plain
 from qmp_sb3.experiments.report.palette import INK, Look
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEASURES, RATES, axis_labels, listed
-from qmp_sb3.experiments.statistics import bootstrap, mean_ranks, performance_profile, probability_of_improvement
 
 LEVELS = 51
 """Scores at which a profile is computed."""

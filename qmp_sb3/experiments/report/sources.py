@@ -11,10 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qmp_sb3 import presets
-from qmp_sb3.experiments.report.palette import Look, looks
-from qmp_sb3.experiments.report.words import MEASURES, listed, number_of
-from qmp_sb3.experiments.results import (
+from qmp_sb3.experiments.analysis.results import (
     Results,
     by_task_set,
     common_end,
@@ -25,7 +22,10 @@ from qmp_sb3.experiments.results import (
     scores,
     tell_apart,
 )
-from qmp_sb3.experiments.run_directory import RunDirectory
+from qmp_sb3.experiments.report.palette import Look, looks
+from qmp_sb3.experiments.report.words import MEASURES, listed, number_of
+from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.methods import presets
 
 LAST = 3
 """Evaluations that a score is the mean of, where every run has so many: single ones drop when a task is lost for a

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from qmp_sb3.experiments.analysis.results import progress
+from qmp_sb3.experiments.analysis.statistics import bootstrap, iqm, mean_ranks
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval, listed, number_of, thousands, value
-from qmp_sb3.experiments.results import progress
-from qmp_sb3.experiments.statistics import bootstrap, iqm, mean_ranks
 
 RESAMPLES = 10_000
 """Of an interval in a table."""

@@ -15,7 +15,7 @@ from qmp_sb3.experiments.report.published import published
 from qmp_sb3.experiments.report.rerun import recipe
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.words import listed, number_of
-from qmp_sb3.experiments.run_directory import write_text
+from qmp_sb3.experiments.runs.run_directory import write_text
 
 FILMS = 3
 """Tasks whose episode is shown."""
@@ -42,7 +42,7 @@ def write_report(
 
     :param runs: run directories, folders of them, and results files, ours or others'
     :param out: the file to write
-    :param benchmark: the :class:`~qmp_sb3.experiments.benchmark.Benchmark` whose published numbers stand beside ours
+    :param benchmark: the definition whose published numbers stand beside ours
     :param title: of the page; None makes one of the task sets
     :param films: tasks of which one episode is played with the trained model; 0 plays none
     :param trust: play those of runs, too, that run code of their own; without it a note stands in the episode's place

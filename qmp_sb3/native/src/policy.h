@@ -1,4 +1,4 @@
-/* The squashed Gaussian of SAC (Haarnoja et al., 2018, appendix C), as in qmp_sb3/distributions.py. */
+/* The squashed Gaussian of SAC (Haarnoja et al., 2018, appendix C), as in qmp_sb3/policies/action_heads.py. */
 #ifndef POLICY_H
 #define POLICY_H
 

@@ -1,0 +1,1 @@
+"""Generators of the pages and tables that come from the code."""

@@ -1,0 +1,1 @@
+"""One ``gym.Env`` and one ``VectorEnv`` over any task set."""

@@ -1,0 +1,1 @@
+"""Frames of any task set, with or without a window."""

@@ -1,0 +1,1 @@
+"""Physics of many slots at once: in this thread, in several, or in several processes."""

@@ -1,0 +1,1 @@
+"""The task sets: one file per family, a folder where a family needs more."""

@@ -1,0 +1,1 @@
+"""Meta-World CDS: a door and a drawer in one scene."""

@@ -1,0 +1,167 @@
+"""Joint updates of all tasks by the compiled library, on the memory of the model's own tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch as th
+
+from qmp_sb3.algorithms.checks import backend_available
+from qmp_sb3.native.library import INSTRUCTION_SETS, load
+from qmp_sb3.native.structures import ACTIVATIONS, AdamSettings, Networks, Temperatures, Update
+from qmp_sb3.networks import IndependentMLP
+from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic
+from qmp_sb3.replay.row_format import CONTINUATION, REWARD
+
+if TYPE_CHECKING:
+    from qmp_sb3.algorithms.sac import MultiTaskSAC
+
+STEPS_PER_CALL = 16  # limits the memory for indices and noise, and how long Ctrl-C has to wait
+_ALIGNMENT = 128  # bytes: two cache lines, which processors fetch together
+
+
+class NativeUpdate:
+    """Gradient steps without PyTorch, for models that
+    :func:`~qmp_sb3.algorithms.native_support.refusal` does not refuse.
+
+    Where the numbers lie is asked anew at every call, so nothing that happens to a model in between can make an
+    address stale. The optimizers' states are PyTorch's own: moments are written in place, steps counted.
+
+    :param instruction_set: name in :data:`~qmp_sb3.native.library.INSTRUCTION_SETS`, None for the processor's best
+    """
+
+    def __init__(self, instruction_set: str | None = None) -> None:
+        self.instruction_set = instruction_set
+        self._memory = np.empty(0, dtype=np.uint8)
+
+    def __reduce__(self) -> tuple:
+        return NativeUpdate, (self.instruction_set,)
+
+    @staticmethod
+    def takes(model: MultiTaskSAC) -> bool:
+        """Whether the updates of ``model`` are made here; not as long as some task has no data.
+
+        :raises ValueError: if the model was told to and cannot be
+        """
+        note = model.backend_note
+        backend_available(model.backend, note)
+        return note is None and bool(model.replay_buffer.sizes.all())
+
+    def steps(self, model: MultiTaskSAC, gradient_steps: int, batch_size: int) -> th.Tensor:
+        """As :meth:`~qmp_sb3.MultiTaskSAC.steps`."""
+        buffer = model.replay_buffer
+        [batch] = set(model.replay.counts(batch_size, buffer.sizes, buffer.rng).tolist())
+        sums = np.zeros((model.n_tasks, 4))
+        update = self._described(model, batch)
+        update.sums = sums.ctypes.data
+        for before in range(0, gradient_steps, STEPS_PER_CALL):
+            now = min(STEPS_PER_CALL, gradient_steps - before)
+            rows, noise = self._drawn(model, now, update.batch)
+            update.steps_before, update.steps = before, now
+            update.rows, update.noise = rows.ctypes.data, noise.data_ptr()
+            self._run(update)
+            for structure in (update.actor, update.critic, update.temperatures):
+                structure.adam.steps += now
+            _count_steps(model, now)  # at once: Ctrl-C may come before the next
+        return th.from_numpy(sums.T)
+
+    @staticmethod
+    def _drawn(model: MultiTaskSAC, steps: int, batch: int) -> tuple[np.ndarray, th.Tensor]:
+        """What the general path would draw, from the same streams and in the same order."""
+        tasks, actions = model.n_tasks, model.replay_buffer.action_dim
+        rows = np.empty((steps, tasks, batch), dtype=np.int64)
+        noise = th.empty(steps, 2, tasks, batch, actions)
+        every = np.arange(tasks)
+        for step in range(steps):
+            rows[step] = model.replay_buffer.draw(every, batch)
+            th.randn(noise[step].shape, generator=model.streams.updates, out=noise[step])
+        return rows, noise.to(model.actor.flat.flat.dtype)
+
+    def _run(self, update: Update) -> None:
+        library = load()
+        assert library is not None
+        needed = library.update_memory_bytes(ctypes.byref(update)) * update.threads + _ALIGNMENT
+        if len(self._memory) < needed:
+            self._memory = np.zeros(needed, dtype=np.uint8)
+        address = -(-self._memory.ctypes.data // _ALIGNMENT) * _ALIGNMENT
+        if library.update_run(ctypes.byref(update), ctypes.c_void_p(address)):
+            raise MemoryError("no memory for the native update")
+
+    def _described(self, model: MultiTaskSAC, batch: int) -> Update:
+        library, buffer = load(), model.replay_buffer
+        assert library is not None and isinstance(model.target_entropy, float)
+        table = buffer.table
+        instruction_set = self.instruction_set or INSTRUCTION_SETS[library.processor_best()]
+        tensors = (model.actor.flat.flat, model.critic.flat.flat)
+        return Update(
+            is_float=tensors[0].dtype == th.float32,
+            instruction_set=INSTRUCTION_SETS.index(instruction_set),
+            threads=min(model.num_threads or th.get_num_threads(), model.n_tasks),
+            tasks=model.n_tasks,
+            critics=model.critic.n_critics,
+            features=buffer.features,
+            actions=buffer.action_dim,
+            actor=_networks(model.actor),
+            critic=_networks(model.critic, model.critic_target),
+            temperatures=_temperatures(model),
+            gamma=model.gamma,
+            tau=model.tau,
+            importance=1.0 if model.task_weights == "sum" else 1.0 / model.n_tasks,
+            target_interval=model.target_update_interval,
+            table=table.ctypes.data,
+            width=buffer.form.width,
+            reward=buffer.form.width + REWARD,
+            continuation=buffer.form.width + CONTINUATION,
+            batch=batch,
+        )
+
+
+def _networks(module: MultiTaskActor | MultiTaskCritic, target: MultiTaskCritic | None = None) -> Networks:
+    network, flat = module.network, module.flat.flat
+    assert isinstance(network, IndependentMLP)
+    numbers, size = flat.data_ptr(), flat.element_size()
+    layers = Networks(
+        layers=len(network.layers),
+        activation=ACTIVATIONS[type(network.activation)],
+        parameters=numbers,
+        target=None if target is None else target.flat.flat.data_ptr(),
+    )
+    layers.widths[0] = network.n_in
+    for layer, (weight, bias) in enumerate(network.layers):
+        layers.widths[layer + 1] = weight.shape[-1]
+        layers.weights[layer] = (weight.data_ptr() - numbers) // size
+        layers.biases[layer] = (bias.data_ptr() - numbers) // size
+    layers.first_moment, layers.second_moment, layers.adam = _adam(module.optimizer, flat)
+    return layers
+
+
+def _temperatures(model: MultiTaskSAC) -> Temperatures:
+    if model.log_ent_coef is None or model.ent_coef_optimizer is None:
+        return Temperatures(values=model.ent_coef_tensor.data_ptr())
+    first, second, adam = _adam(model.ent_coef_optimizer, model.log_ent_coef)
+    return Temperatures(model.log_ent_coef.data_ptr(), first, second, model.target_entropy, adam)
+
+
+def _adam(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> tuple[int, int, AdamSettings]:
+    """Addresses of the moments, and the settings of the steps to come."""
+    group, state = optimizer.param_groups[0], _state(optimizer, numbers)
+    settings = AdamSettings(group["lr"], *group["betas"], group["eps"], int(state["step"]))
+    return state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr(), settings
+
+
+def _state(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> dict[str, Any]:
+    """The optimizer's state of its one tensor; begun as Adam begins it, which it does in its first step."""
+    state = optimizer.state[numbers]
+    if not state:
+        state["step"] = th.tensor(0.0)
+        state["exp_avg"], state["exp_avg_sq"] = th.zeros_like(numbers), th.zeros_like(numbers)
+    return state
+
+
+def _count_steps(model: MultiTaskSAC, steps: int) -> None:
+    for optimizer in (model.actor.optimizer, model.critic.optimizer, model.ent_coef_optimizer):
+        if optimizer is not None:
+            [numbers] = optimizer.param_groups[0]["params"]
+            optimizer.state[numbers]["step"] += steps

@@ -1,0 +1,66 @@
+"""Behaviors as text: ``"hold(10, argmax(q(samples=10)))"``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qmp_sb3.behaviors.behavior import Behavior
+from qmp_sb3.behaviors.fixed import FixedGaussian
+from qmp_sb3.behaviors.guide import Guide
+from qmp_sb3.behaviors.loaded import LoadedPolicies
+from qmp_sb3.behaviors.rules import Argmax, Softmax, Table
+from qmp_sb3.behaviors.scores import QScore
+from qmp_sb3.behaviors.wrappers import Also, Hold, Own, Warmup
+from qmp_sb3.common.expressions import build
+
+
+def _self() -> Table:
+    return Table("self")
+
+
+def _uniform() -> Table:
+    return Table("uniform")
+
+
+def _domain() -> Table:
+    return Table("domain")
+
+
+def _load(path: str, task: int | str | Sequence[int | str] | None = None) -> LoadedPolicies:
+    """Without ``trust``: a sentence may come from a file."""
+    return LoadedPolicies(path, task)
+
+
+#: the vocabulary; a word without brackets is a call without arguments
+WORDS: dict[str, Callable[..., Any]] = {
+    "q": QScore,
+    "argmax": Argmax,
+    "softmax": Softmax,
+    "table": Table,
+    "self": _self,
+    "uniform": _uniform,
+    "domain": _domain,
+    "hold": Hold,
+    "own": Own,
+    "warmup": Warmup,
+    "also": Also,
+    "gaussian": FixedGaussian,
+    "load": _load,
+    "guide": Guide,
+}
+
+
+def parse_behavior(sentence: str | Behavior) -> Behavior:
+    """Build the behavior that a sentence describes.
+
+    :raises ValueError: if the sentence has an unknown word, wrong arguments, or is not a behavior
+    """
+    if isinstance(sentence, Behavior):
+        return sentence
+    if not isinstance(sentence, str):
+        raise ValueError(f"behavior={sentence!r}: give a Behavior or a sentence such as 'argmax(q)'")
+    behavior = build(sentence, WORDS, "behavior")
+    if not isinstance(behavior, Behavior):
+        raise ValueError(f"behavior {sentence!r} does not choose a policy; did you mean argmax({sentence})?")
+    return behavior

@@ -1,0 +1,1 @@
+"""What every other package may use: task layout, random streams, expressions, validation."""

@@ -1,0 +1,1 @@
+"""What runs reached: statistics and comparisons."""

@@ -1,0 +1,1 @@
+"""Definitions of tables and figures, and ours beside the published numbers."""

@@ -1,0 +1,1 @@
+"""One training run: its specification, directory, lock, checkpoints and results."""

@@ -1,8 +1,0 @@
-"""Files that execute no code: plain trees and arrays in safetensors, models as a zip of them."""
-
-from __future__ import annotations
-
-from qmp_sb3.files.errors import DamagedFile, UntrustedFile
-from qmp_sb3.files.trees import read_tree, write_tree
-
-__all__ = ["DamagedFile", "UntrustedFile", "read_tree", "write_tree"]

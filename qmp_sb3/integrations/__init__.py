@@ -1,0 +1,1 @@
+"""Other tools: RL Baselines3 Zoo and trackers."""
