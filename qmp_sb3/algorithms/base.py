@@ -1,65 +1,80 @@
-"""Off-policy learning of several tasks at once: what Stable-Baselines3 needs to know about tasks."""
+"""What every multi-task algorithm has in common: the parts that it is made of, set-up, prediction, files."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import io
+import pathlib
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import Any
+from operator import attrgetter
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, TensorDict
+from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
+from stable_baselines3.common.vec_env import VecEnv
 
-from qmp_envs.task_set import TaskSet
-from qmp_sb3.algorithms import checks
-from qmp_sb3.algorithms.collecting import CollectingAlgorithm
-from qmp_sb3.algorithms.saving import SavingAlgorithm
-from qmp_sb3.behaviors import Behavior, Proposals, parse_behavior
+from qmp_sb3.algorithms import checks, saving
+from qmp_sb3.algorithms.native_update import NativeUpdate
+from qmp_sb3.algorithms.updating import UpdatingAlgorithm
+from qmp_sb3.behaviors import Behavior, parse_behavior
+from qmp_sb3.common.expressions import part
 from qmp_sb3.common.random_streams import RandomStreams
-from qmp_sb3.common.task_layout import TaskLayout
+from qmp_sb3.hooks import HOOKS, Hook
+from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS
+from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
 from qmp_sb3.policies import MultiTaskPolicy
-from qmp_sb3.replay import SEGMENT_COLUMNS, MultiTaskReplayBuffer
+from qmp_sb3.replay import ALLOCATIONS, DRAWS, Allocation, Draw, MultiTaskReplayBuffer
+from qmp_sb3.replay.sharing import SHARING, KeepOwn
+from qmp_sb3.serialization import DamagedFile
+from qmp_sb3.serialization.models import ModelPath, SavedModel, read_model, write_model
+from qmp_sb3.serialization.trees import name_of
 from qmp_sb3.vec_env import as_task_env
-from qmp_sb3.vec_env.episode_statistics import EpisodeStatistics
 from qmp_sb3.vec_env.task_slots import TaskSlots
 
-_CONSOLE_KEY = 28  # characters of a key that SB3's console table shows without cutting
+SelfAlgorithm = TypeVar("SelfAlgorithm", bound="MultiTaskOffPolicyAlgorithm")
 
 
-class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
-    """An SB3 off-policy algorithm whose slots run tasks: it collects with a behavior, stores and logs by task.
+class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
+    """An SB3 off-policy algorithm for N tasks, which parts make: networks, behavior, replay, draw, sharing, objective
+    and hooks (:class:`~qmp_sb3.algorithms.sac.MultiTaskSAC` explains them).
 
-    A learner derives from it and says how to update (``train``) and what the temperatures are.
+    A learner derives from it and says how to learn: ``update``, and ``_setup_learner`` for what it has besides actor
+    and critics.
 
     :param policy: ``"MlpPolicy"``
-    :param env: anything that :func:`qmp_sb3.vec_env.multitask_vec_env.as_task_env` or SB3 makes a VecEnv of
-    :param behavior: a behavior or its sentence
-    :param warmup_actions: ``"random"`` or ``"policy"``
-    :param num_threads: PyTorch's threads, for the whole process; None leaves them alone
-    :param kwargs: SB3's own arguments
+    :param env: anything that :func:`qmp_sb3.vec_env.as_task_env` or SB3 makes a VecEnv of
+    :param kwargs: SB3's own arguments; the others are those of the learners
     """
 
-    policy: MultiTaskPolicy
-    replay_buffer: MultiTaskReplayBuffer
-    action_space: spaces.Box
-    streams: RandomStreams
-    matmul_precision: str | None = None
-    #: whether the next ``learn`` continues the episodes of another model (:mod:`qmp_sb3.algorithms.training_state`)
-    goes_on: bool = False
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MultiTaskPolicy}
+    default_behavior: ClassVar[str] = "self"
 
     def __init__(
         self,
         policy: str | type[MultiTaskPolicy],
         env: GymEnv | str | None,
-        behavior: str | Behavior,
+        *,
+        networks: str | dict[str, str],
+        behavior: str | Behavior | None,
+        replay: str | Allocation,
+        draw: str | Draw,
+        sharing: str | KeepOwn,
+        task_weights: str,
+        gradients: str,
+        regularizer: str | Regularizer | None,
+        hooks: str | Hook | Sequence[str | Hook],
         warmup_actions: str,
         num_threads: int | None,
+        matmul_precision: str | None,
+        backend: str,
+        reward_scale: float,
+        max_grad_norm: float | None,
+        target_update_interval: int,
         use_sde: bool = False,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         **kwargs: Any,
@@ -68,31 +83,79 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
         if policy == "MlpPolicy":
             checks.refuse_policy_arguments(kwargs.get("policy_kwargs"))
         checks.refuse_replay_arguments(kwargs.get("replay_buffer_kwargs"))
+        for name in ("tau", "gamma"):
+            checks.share(name, kwargs[name])
+        for name, least in (("batch_size", 1), ("gradient_steps", -1)):
+            checks.at_least(name, kwargs[name], least)
         # A behavior remembers and counts, so every model has its own.
-        self.behavior: Behavior = deepcopy(parse_behavior(behavior))
+        self.behavior = deepcopy(parse_behavior(self.default_behavior if behavior is None else behavior))
         self.warmup_actions = checks.one_of("warmup_actions", warmup_actions, ("random", "policy"))
-        self.num_threads = num_threads
-        self.task_names: tuple[str, ...] = ()
+        self.num_threads, self.task_names = num_threads, ()
         super().__init__(
             policy,
             as_task_env(env),
             replay_buffer_class=replay_buffer_class,
             sde_support=False,
             support_multi_env=True,
+            supported_action_spaces=(spaces.Box,),
             **kwargs,
         )
-
-    @property
-    def n_tasks(self) -> int:
-        """Number of tasks."""
-        return len(self.task_names)
-
-    @property
-    @abstractmethod
-    def temperature(self) -> th.Tensor:
-        """alpha of each task, ``(tasks,)``."""
+        self.max_grad_norm = checks.positive_or_none("max_grad_norm", max_grad_norm)
+        self.reward_scale = checks.positive("reward_scale", reward_scale)
+        self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
+        self.matmul_precision = checks.precision(matmul_precision)
+        self.networks = checks.networks(networks)
+        self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
+        self._set_parts(replay, draw, sharing, regularizer, hooks)
+        self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
+        self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
 
     # ---- set-up ----
+
+    def _set_parts(self, replay: Any, draw: Any, sharing: Any, regularizer: Any, hooks: Any) -> None:
+        self.replay: Allocation = part("replay", replay, ALLOCATIONS)
+        self.draw: Draw = part("draw", draw, DRAWS)
+        self.sharing: KeepOwn = part("sharing", sharing, SHARING)
+        self.regularizer: Regularizer | None = part("regularizer", regularizer, REGULARIZERS)
+        one = isinstance(hooks, (str, Hook))
+        self.hooks: list[Hook] = [part("hooks", hook, HOOKS) for hook in ([hooks] if one else hooks)]
+        checks.fitting_draw(self.replay, self.draw, self.sharing, self.task_weights)
+
+    def _setup_model(self) -> None:
+        # load(sharing=...) puts an expression in a part's place
+        self._set_parts(self.replay, self.draw, self.sharing, self.regularizer, self.hooks)
+        self._setup_process()
+        self._setup_lr_schedule()
+        self._setup_streams()
+        self._setup_tasks()
+        self._setup_replay_buffer()
+        policy: BasePolicy = self.policy_class(
+            self.observation_space,
+            self.action_space,
+            self.lr_schedule,
+            n_tasks=self.n_tasks,
+            networks=self.networks,
+            generator=self.streams.initial_weights,
+            **self.policy_kwargs,
+        )
+        assert isinstance(policy, MultiTaskPolicy)
+        self.policy = policy.to(self.device)
+        self.policy.use_library(self.backend != "torch", self.num_threads)
+        self.actor, self.critic = self.policy.actor, self.policy.critic
+        self.critic_target = self.policy.critic_target
+        checks.refuse_pointless_behavior(self.behavior, self.actor.network)
+        self._setup_learner()
+        self._convert_train_freq()
+        if self.regularizer is not None:
+            self.regularizer.bind(self.n_tasks)
+        for hook in self.hooks:
+            hook.bind(self)
+        self.behavior.attach(self)
+        self._native = NativeUpdate()
+        checks.backend_available(self.backend, self.backend_note)
+
+    def _setup_learner(self) -> None:
+        """What the learner has besides actor and critics."""
 
     def _setup_process(self) -> None:
         """Threads, denormals and products: all decide the speed of small networks on a CPU (docs/compatibility.md)."""
@@ -118,193 +181,62 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
         if self.replay_buffer is not None:
             self.replay_buffer.rng = streams.replay
 
-    def _setup_tasks(self) -> None:
-        """Names of the tasks, and where each slot's task is read; a loaded model keeps its names and counts."""
-        self.task_names = tuple(self.task_names)  # a loaded model has a list here: SB3 saves it as JSON
-        if self.env is None:
-            if not self.task_names:
-                raise ValueError("a new model needs an environment: an id, an environment or a VecEnv")
-            if not isinstance(self.behavior, Behavior):
-                self._setup_behavior(None)
-            return
-        checks.refuse_dict_observations(self.observation_space)
-        self._slots = self._checked_slots(self.env)
-        new = not self.task_names
-        if new:
-            self.task_names = self._slots.names
-            self.statistics = EpisodeStatistics(self.task_names, self._slots.num_stages, self._stats_window_size)
-        if new or not isinstance(self.behavior, Behavior):  # load(behavior=...) puts a sentence here
-            self._setup_behavior(self._slots.task_set)
-        self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
-
     def _checked_slots(self, env: VecEnv) -> TaskSlots:
-        slots = TaskSlots.of(env)
-        checks.same_tasks(self.task_names, slots.names)
-        checks.refuse_reward_normalization(unwrap_vec_normalize(env), slots.names)
+        slots = super()._checked_slots(env)
+        self.replay.bind(self.batch_size, len(slots.names))
+        self.sharing.bind(slots.task_set, self.n_steps)
+        if self.sharing.columns():
+            slots.batched()  # refuses environments that do not keep them
         return slots
 
-    def _setup_behavior(self, task_set: TaskSet | None) -> None:
-        self.behavior = parse_behavior(self.behavior)
-        for policies in self.behavior.fixed_policies():
-            policies.check(self.observation_space, self.action_space)
-        self.behavior.bind(self.n_tasks, task_set)
-        self.behavior.start(self.n_tasks, self.n_envs)
-        self._logged_counts = self.behavior.counts.copy()
+    def _setup_replay_buffer(self) -> None:
+        self.replay_buffer_class = self.replay_buffer_class or MultiTaskReplayBuffer
+        if self.replay_buffer is None:
+            settings: dict[str, Any] = dict(
+                device=self.device,
+                n_envs=self.n_envs,
+                optimize_memory_usage=self.optimize_memory_usage,
+                n_tasks=self.n_tasks,
+                n_steps=self.n_steps,
+                gamma=self.gamma,
+                columns=self._columns(),
+                replay=self.replay,
+                draw=self.draw,
+            )
+            spaces_and_size = self.buffer_size, self.observation_space, self.action_space
+            self.replay_buffer = self.replay_buffer_class(*spaces_and_size, **(settings | self.replay_buffer_kwargs))
+            if self.verbose >= 1:
+                print(f"Using {self.replay_buffer}")
+        self._use_replay_buffer(self.replay_buffer)
 
-    def _take_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
-        checks.same_buffer(replay_buffer, self.n_tasks, self.observation_space, self.action_space)
-        self._use_replay_buffer(replay_buffer)
+    def _columns(self) -> dict[str, tuple[int, ...]]:
+        """What the replay buffer is to keep besides of each transition."""
+        return dict(self.behavior.columns()) | dict(self.sharing.columns())
 
     def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
+        checks.same_buffer(replay_buffer, self.n_tasks, self.observation_space, self.action_space)
         checks.same_columns(replay_buffer, self._columns())
         self.replay_buffer = replay_buffer
         replay_buffer.to(self.device)
         replay_buffer.rng = self.streams.replay
         if self.env is not None:
             replay_buffer.set_slot_tasks(self._layout.tasks)
+        replay_buffer.replay = self.replay
+        replay_buffer.draw_by(self.draw)
+        replay_buffer.rows_count_alike = self.task_weights == "mean"
 
-    def _setup_replay_buffer(self) -> None:
-        self.replay_buffer_class = self.replay_buffer_class or MultiTaskReplayBuffer
-        if self.replay_buffer is None:
-            spaces_and_size = self.buffer_size, self.observation_space, self.action_space
-            settings = self._replay_settings() | self.replay_buffer_kwargs
-            self.replay_buffer = self.replay_buffer_class(*spaces_and_size, **settings)
-            if self.verbose >= 1:
-                print(f"Using {self.replay_buffer}")
-        self._take_replay_buffer(self.replay_buffer)
-
-    def _replay_settings(self) -> dict[str, Any]:
-        """Keyword arguments of the replay buffer, which the user's own override."""
-        return dict(
-            device=self.device,
-            n_envs=self.n_envs,
-            optimize_memory_usage=self.optimize_memory_usage,
-            n_tasks=self.n_tasks,
-            n_steps=self.n_steps,
-            gamma=self.gamma,
-            columns=self._columns(),
-        )
-
-    def _columns(self) -> dict[str, tuple[int, ...]]:
-        """What the replay buffer is to keep besides of each transition."""
-        return dict(self.behavior.columns())
-
-    @staticmethod
-    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        return OffPolicyAlgorithm._wrap_env(as_task_env(env), verbose, monitor_wrapper)
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        vec_env = self._wrap_env(env, self.verbose)
-        slots = self._checked_slots(vec_env)
-        super().set_env(vec_env, force_reset)
-        self._slots = slots
-        self._begin_slots()
-
-    # ---- collecting ----
-
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        before = self._last_obs
-        noise = deepcopy(self.action_noise) if self.goes_on else None  # which SB3 resets in every learn()
-        result = super()._setup_learn(*args, **kwargs)
-        if noise is not None:
-            self.action_noise = noise
-        self.goes_on = False
-        if self._last_obs is not before:
-            self._begin_slots()
-        return result
-
-    def _begin_slots(self) -> None:
-        """All slots begin an episode, perhaps of other tasks."""
-        self.replay_buffer.flush()
-        self.read_slots()
-        self.behavior.restart(self.n_envs)
-        self.statistics.restart()
-
-    def read_slots(self) -> None:
-        """Ask the environment anew which task each slot is in."""
-        self._layout = TaskLayout.of(self._slots.now(), self.n_tasks)
-        self.replay_buffer.set_slot_tasks(self._layout.tasks)
-
-    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """As SB3's, but counts the transitions of one task: that is what ``gradient_steps=-1`` repeats."""
-        rollout = super().collect_rollouts(*args, **kwargs)
-        if not rollout.continue_training:
-            # A callback stopped between a step and its storing: the running episodes cannot be gone on with.
-            self._last_obs = None
-        return rollout._replace(episode_timesteps=max(1, rollout.episode_timesteps // self.n_tasks))
-
-    def _sample_action(
-        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Actions ``(slots, *act)`` in the environment's units, and the same in [-1, 1] for the buffer."""
-        if self.num_timesteps < learning_starts and self.warmup_actions == "random":
-            scaled = self.policy.scale_action(np.array([self.action_space.sample() for _ in range(n_envs)]))
-        else:
-            assert isinstance(self._last_obs, np.ndarray)
-            scaled = self._act(self._last_obs).reshape(n_envs, *self.action_space.shape)
-        if action_noise is not None:
-            scaled = np.clip(scaled + action_noise(), -1, 1)
-        return self.policy.unscale_action(scaled), scaled
-
-    @th.no_grad()
-    def _act(self, observations: np.ndarray) -> np.ndarray:
-        """The behavior chooses, the chosen act: ``(slots, act)`` in [-1, 1] for ``(slots, *obs)``."""
-        proposals = Proposals(
-            self.policy,
-            self.policy.encode(observations),
-            self._layout,
-            lambda: self.temperature,
-            self.streams.behavior,
-            self.streams.acting,
-            self.num_timesteps,
-        )
-        return proposals.act(self.behavior(proposals)).cpu().numpy()
-
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
-        new_obs: np.ndarray | dict[str, np.ndarray],
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        if self.replay_buffer.columns:
-            of_task_set = self.replay_buffer.columns.keys() - SEGMENT_COLUMNS.keys()
-            self.replay_buffer.stage((dict(self._slots.columns()) if of_task_set else {}) | self.behavior.staged())
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        if dones.any():
-            self.behavior.ended(dones)
-            if self._slots.fixed is None:
-                self.read_slots()
-
-    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
-        super()._update_info_buffer(infos, dones)
-        if dones is not None:
-            self.statistics.update(infos, dones, self._layout.tasks)
-
-    def dump_logs(self) -> None:
-        if self.n_tasks > 1:
-            for key, value in self.statistics.means().items():
-                self.logger.record(f"rollout/{key}", value, exclude="stdout" if len(key) > _CONSOLE_KEY else None)
-        self._record_mixture()
-        super().dump_logs()
-
-    @property
-    def candidates(self) -> tuple[str, ...]:
-        """Names of those who may act for a task: the tasks' policies, then the fixed ones."""
-        return (*self.task_names, *(f"fixed-{number}" for number in range(self.behavior.n_fixed())))
-
-    def _record_mixture(self) -> None:
-        """Who acted for whom since the last log: ``mixture/<task>/<candidate>``, rows sum to one."""
-        counts = self.behavior.counts.copy()
-        window, self._logged_counts = counts - self._logged_counts, counts
-        if len(self.candidates) == 1:
-            return
-        for task, row in zip(self.task_names, window, strict=True):
-            for candidate, steps in zip(self.candidates, row, strict=True):
-                if row.sum() > 0:
-                    self.logger.record(f"mixture/{task}/{candidate}", steps / row.sum(), exclude="stdout")
+    def learn(
+        self: SelfAlgorithm,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfAlgorithm:
+        """As SB3's; ``total_timesteps`` counts the environment steps of all tasks together."""
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # ---- predicting ----
 
@@ -334,5 +266,115 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
             observation, state, episode_start, deterministic, tasks=tasks, generator=self.streams.predict
         )
 
+    # ---- files ----
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """As SB3's, with its layout, but JSON and safetensors, which execute no code (docs/files.md).
+
+        :param path: ``.zip`` is added to a name without suffix
+        :param exclude: attributes that are left out besides those that always are
+        :param include: attributes that are not left out though they would be, such as ``replay_buffer``
+        """
+        states, variables = self._get_torch_save_params()
+        apart = {name.split(".")[0] for name in [*states, *variables]}
+        left_out = ({*(exclude or ()), *self._excluded_save_params()} - set(include or ())) | apart
+        data = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        tensors = {name: attrgetter(name)(self) for name in variables}
+        write_model(path, SavedModel(data, self.get_parameters(), tensors))
+
+    @classmethod
+    def load(
+        cls: type[SelfAlgorithm],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfAlgorithm:
+        """A new model from a file; as SB3's but for ``trust``.
+
+        :param env: to go on learning in; without one the model only predicts
+        :param trust: load what is pickled, too: that runs code that the file brings along
+        :param kwargs: attributes that are different from now on
+        :raises DamagedFile: if the file is not whole, or no model
+        :raises UntrustedFile: without ``trust``, if something is pickled, naming it and its type
+        """
+        if print_system_info:
+            print("== CURRENT SYSTEM INFO ==")
+            get_system_info()
+        saved = read_model(path, trust, custom_objects, print_system_info=print_system_info)
+        data = saving.attributes(cls, saved, path, trust)
+        saving.refuse_other_policy(kwargs, data)
+        env = data.get("env") if env is None else cls._wrap_env(env, data.get("verbose", 0))
+        if env is not None:
+            check_for_correct_spaces(env, data["observation_space"], data["action_space"])
+            data["n_envs"] = env.num_envs
+            if force_reset:
+                data["_last_obs"] = None
+        try:
+            model = cls(data["policy_class"], cast(Any, env), device=device, _init_setup_model=False)  # type: ignore[call-arg]
+            model.__dict__.update(data | kwargs)
+            model._setup_model()
+            model._take_parameters(saved, True, path)
+            saving.put_tensors(model, saved, model._get_torch_save_params()[1], path)
+        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+            if trust or kwargs or custom_objects:
+                raise
+            raise DamagedFile(f"{name_of(path)} is damaged: its content makes no {cls.__name__}: {error}") from error
+        return model
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | TensorDict,
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+        trust: bool = False,
+    ) -> None:
+        """As SB3's; ``device`` is unused, parameters go where the model is, and ``trust`` is as for :meth:`load`."""
+        if isinstance(load_path_or_dict, dict):
+            super().set_parameters(load_path_or_dict, exact_match, device)
+        else:
+            saved = read_model(load_path_or_dict, trust, load_data=False)
+            self._take_parameters(saved, exact_match, load_path_or_dict)
+
+    def _take_parameters(self, saved: SavedModel, exact_match: bool, path: ModelPath) -> None:
+        saving.refuse_other_parameters(self, saved, self._get_torch_save_params()[0], path)
+        super().set_parameters(cast(Any, dict(saved.parameters)), exact_match)
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """Write the transitions to a safetensors file, in one step where it is given by its path.
+
+        :param path: any name, as SB3's callbacks give one that ends in ``.pkl``; ``.safetensors`` is added to one
+            without suffix
+        """
+        saving.write_replay(path, self.replay_buffer)
+
+    def load_replay_buffer(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        truncate_last_traj: bool = True,
+        trust: bool = False,
+    ) -> None:
+        """The transitions of a file take the place of the model's.
+
+        :param path: with or without ``.safetensors`` or ``.pkl``
+        :param truncate_last_traj: unused; SB3 has it for HER
+        :param trust: as for :meth:`load`; pickles of SB3 need it
+        :raises ValueError: if the file is not whole, or for other tasks or spaces; the model then keeps its own
+        """
+        self._use_replay_buffer(saving.read_replay(path, trust))
+
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_slots", "_layout", "goes_on"]
+        made_again = ["actor", "critic", "critic_target", "lr_schedule", "resumes_episodes"]
+        return [*super()._excluded_save_params(), *made_again, "_slots", "_layout", "_native"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "actor.optimizer", "critic.optimizer", *["policy.common"] * bool(self.policy.common)], []

@@ -23,7 +23,7 @@ from qmp_sb3.replay.sharing import KeepOwn
 
 _SUPPLIED_TO_REPLAY = (
     *("buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage"),
-    *("n_tasks", "n_steps", "gamma", "rng", "allocation", "drawing", "columns"),
+    *("n_tasks", "n_steps", "gamma", "rng", "replay", "draw", "columns"),
 )
 _SUPPLIED = ("observation_space", "action_space", "lr_schedule", "n_tasks", "networks", "generator")
 
@@ -111,7 +111,7 @@ def refuse_policy_arguments(policy_kwargs: dict[str, Any] | None) -> None:
 
 def refuse_replay_arguments(replay_buffer_kwargs: dict[str, Any] | None) -> None:
     """Raise for arguments of the replay buffer that the model supplies itself."""
-    of_model = {"allocation": "replay", "drawing": "draw", "n_tasks": "env"}
+    of_model = {"n_tasks": "env"}
     for name in replay_buffer_kwargs or {}:
         if name in _SUPPLIED_TO_REPLAY:
             own = of_model.get(name, name)

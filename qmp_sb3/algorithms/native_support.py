@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch as th
 
+from qmp_sb3.algorithms.native_update import NativeLearner
+from qmp_sb3.algorithms.temperature import Temperature
 from qmp_sb3.native.library import unavailable
 from qmp_sb3.native.structures import ACTIVATIONS, MAX_LAYERS
 from qmp_sb3.networks import IndependentMLP
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic
 from qmp_sb3.replay import MultiTaskReplayBuffer
-from qmp_sb3.replay.allocations import Equal, Own
-from qmp_sb3.replay.sharing import KeepOwn
 
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
+UPDATES = ("steps", "update", "sample", "_learn_critics", "_learn_actors", "_set_gradient", "temperature")
+"""Methods of a learner that the native update stands for."""
+VALUES: dict[str, tuple[Any, ...]] = {
+    "regularizer": (None,),
+    "gradients": ("plain",),
+    "task_weights": ("sum", "mean", "taskmean"),  # alike where the tasks' batches have one size
+    "max_grad_norm": (None,),
+    "max_temperature": (None,),
+    "reward_scale": (1.0,),
+    "temperatures": ("task",),
+}
+"""Settings of a learner, and with which values the native update has them."""
 
-#: objectives that count all tasks alike when their batches have one size
-EVEN_TASK_WEIGHTS = ("sum", "mean", "taskmean")
 
+def unsupported(learner: NativeLearner, general: type) -> str | None:
+    """Why a learner's updates need PyTorch, in words, or None if the native ones give the same.
 
-def refusal(model: MultiTaskSAC, general: type[MultiTaskSAC]) -> str | None:
-    """Why a model's updates need PyTorch, in words, or None if the native ones give the same.
-
-    :param general: the class whose updates these are, which ``model`` may have changed
+    :param general: the class whose updates these are, which the learner may have changed
     """
-    return unavailable() or next(_refusals(model, general), None)
+    return unavailable() or next(_reasons(learner, general), None)
 
 
 def _changed(thing: object, base: type, *methods: str) -> Iterator[str]:
@@ -37,83 +44,81 @@ def _changed(thing: object, base: type, *methods: str) -> Iterator[str]:
             yield f"{type(thing).__name__}.{method} is not {base.__name__}'s"
 
 
-def _refusals(model: MultiTaskSAC, general: type[MultiTaskSAC]) -> Iterator[str]:
-    yield from _changed(model, general, "steps", "update", "_set_gradient", "_learn_temperatures", "temperature")
-    yield from _changed(model.actor, MultiTaskActor, "forward", "action_log_prob")
-    for critic in (model.critic, model.critic_target):
-        yield from _changed(critic, MultiTaskCritic, "forward")
-    yield from _changed(model.replay_buffer, MultiTaskReplayBuffer, "sample", "draw", "gather")
-    if model.device.type != "cpu":
-        yield f"the device is {model.device}"
-    for name, network in (("actor", model.actor.network), ("critic", model.critic.network)):
-        if type(network) is not IndependentMLP:
-            yield f"the {name}'s networks are {type(network).__name__}, not independent"
-        elif type(network.activation) not in ACTIVATIONS:
-            yield f"activation_fn is {type(network.activation).__name__}, neither ReLU nor Tanh"
-        elif len(network.weights) > MAX_LAYERS:
-            yield f"the {name} has {len(network.weights)} layers; {MAX_LAYERS} are the most"
+def _reasons(learner: NativeLearner, general: type) -> Iterator[str]:
+    policy, buffer = learner.policy, learner.replay_buffer
+    yield from _changed(learner, general, *UPDATES)
+    yield from _changed(learner.alpha, Temperature, "learn", "values")
+    yield from _changed(policy.actor, MultiTaskActor, "forward", "outputs", "action_log_prob")
+    for critic in (policy.critic, policy.critic_target):
+        yield from _changed(critic, MultiTaskCritic, "forward", "outputs", "values")
+    yield from _changed(buffer, MultiTaskReplayBuffer, "sample", "draw_places", "gather")
+    if learner.device.type != "cpu":
+        yield f"the device is {learner.device}"
+    for name, module in (("actor", policy.actor), ("critic", policy.critic)):
+        yield from _of_network(name, module)
     for name in ("actor", "critic", "critic_target"):
-        if getattr(model, name).flat.moved:
+        if getattr(policy, name).flat.moved:
             yield f"the {name}'s parameters have memory of their own until the next train()"
-    yield from _refused_parts(model)
-    yield from _refused_replay(model)
-    yield from _refused_optimizers(model)
+    yield from _of_parts(learner)
+    if learner.get_vec_normalize_env() is not None:
+        yield "VecNormalize normalizes each batch anew"
+    yield from _of_optimizers(learner)
 
 
-def _refused_parts(model: MultiTaskSAC) -> Iterator[str]:
-    if type(model.sharing) is not KeepOwn:
-        yield f"sharing={model.sharing!r}"
-    if model.regularizer is not None:
-        yield f"regularizer={model.regularizer!r}"
-    for hook in model.hooks:
+def _compiled(part: object) -> bool:
+    """A subclass has to say so itself."""
+    return vars(type(part)).get("compiled", False)
+
+
+def _of_network(name: str, module: MultiTaskActor | MultiTaskCritic) -> Iterator[str]:
+    network = module.network
+    if type(network) is not IndependentMLP:
+        yield f"the {name}'s networks are {type(network).__name__}, not independent"
+    elif type(network.activation) not in ACTIVATIONS:
+        yield f"activation_fn is {type(network.activation).__name__}, neither ReLU nor Tanh"
+    elif len(network.weights) > MAX_LAYERS:
+        yield f"the {name} has {len(network.weights)} layers; {MAX_LAYERS} are the most"
+    if not _compiled(module.head):
+        yield f"the {name}'s head is {type(module.head).__name__}"
+
+
+def _of_parts(learner: NativeLearner) -> Iterator[str]:
+    for name in ("sharing", "replay", "draw"):
+        part = getattr(learner, name)
+        if not _compiled(part):
+            yield f"{name}={part!r}"
+    for hook in learner.hooks:
         if hook.looks_into_updates:
             yield f"hooks={hook!r} looks into every update"
-    if model.gradients != "plain":
-        yield f"gradients={model.gradients!r}"
-    if model.task_weights not in EVEN_TASK_WEIGHTS:
-        yield f"task_weights={model.task_weights!r}"
-    if model.matmul_precision in ("high", "medium"):
-        yield f"matmul_precision={model.matmul_precision!r} is about PyTorch's products"
-    for name in ("max_grad_norm", "max_temperature"):
-        if getattr(model, name) is not None:
-            yield f"{name}={getattr(model, name)}"
-    if model.reward_scale != 1.0:
-        yield f"reward_scale={model.reward_scale}"
-    if model.temperatures != "task":
-        yield f"temperatures={model.temperatures!r}"
+    for name, known in VALUES.items():
+        value = getattr(learner, name)
+        if value not in known:
+            yield f"{name}={value!r}"
+    if learner.matmul_precision in ("high", "medium"):
+        yield f"matmul_precision={learner.matmul_precision!r} is about PyTorch's products"
 
 
-def _refused_replay(model: MultiTaskSAC) -> Iterator[str]:
-    if type(model.replay) not in (Own, Equal):
-        yield f"replay={model.replay!r}"
-    if model.draw.prioritized:
-        yield f"draw={model.draw!r}"
-    if model.get_vec_normalize_env() is not None:
-        yield "VecNormalize normalizes each batch anew"
-
-
-def _refused_optimizers(model: MultiTaskSAC) -> Iterator[str]:
-    dtype = th.from_numpy(model.replay_buffer.table[:0]).dtype
+def _of_optimizers(learner: NativeLearner) -> Iterator[str]:
+    dtype = th.from_numpy(learner.replay_buffer.table[:0]).dtype
+    policy, alpha = learner.policy, learner.alpha
+    temperatures = alpha.given if alpha.log is None else alpha.log
     optimized: list[tuple[str, th.optim.Optimizer | None, th.Tensor]] = [
-        ("actor's", model.actor.optimizer, model.actor.flat.flat),
-        ("critic's", model.critic.optimizer, model.critic.flat.flat),
+        ("actor's", policy.actor.optimizer, policy.actor.flat.flat),
+        ("critic's", policy.critic.optimizer, policy.critic.flat.flat),
+        ("temperatures'", alpha.optimizer, temperatures),
     ]
-    if model.log_ent_coef is None:
-        optimized.append(("temperatures'", None, model.ent_coef_tensor))
-    else:
-        optimized.append(("temperatures'", model.ent_coef_optimizer, model.log_ent_coef))
-    if optimized[-1][2].shape != (model.n_tasks,) or not optimized[-1][2].is_contiguous():
-        yield f"the temperatures are {tuple(optimized[-1][2].shape)} numbers, not one for each of {model.n_tasks} tasks"
+    if temperatures.shape != (learner.n_tasks,) or not temperatures.is_contiguous():
+        yield f"the temperatures are {tuple(temperatures.shape)} numbers, not one for each of {learner.n_tasks} tasks"
     for owner, optimizer, numbers in optimized:
         if numbers.dtype != dtype or dtype not in (th.float32, th.float64):
             yield f"the {owner} numbers are {numbers.dtype}, those of the replay buffer {dtype}"
         if optimizer is not None:
-            yield from (f"the {owner} optimizer: {reason}" for reason in _refused_optimizer(optimizer, numbers))
-    if not _same_form(model.critic.flat, model.critic_target.flat):
+            yield from (f"the {owner} optimizer: {reason}" for reason in _of_optimizer(optimizer, numbers))
+    if not _same_form(policy.critic.flat, policy.critic_target.flat):
         yield "the target critics have another form than the critics"
 
 
-def _refused_optimizer(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> Iterator[str]:
+def _of_optimizer(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> Iterator[str]:
     if type(optimizer) is not th.optim.Adam:
         yield f"{type(optimizer).__name__} is not Adam"
         return

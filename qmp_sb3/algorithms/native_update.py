@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.vec_env import VecNormalize
 
-from qmp_sb3.algorithms.checks import backend_available
+from qmp_sb3.algorithms.temperature import Temperature
+from qmp_sb3.hooks import Hook
+from qmp_sb3.learner import Learner
 from qmp_sb3.native.library import INSTRUCTION_SETS, load
 from qmp_sb3.native.structures import ACTIVATIONS, AdamSettings, Networks, Temperatures, Update
 from qmp_sb3.networks import IndependentMLP
+from qmp_sb3.objectives.regularizers import Regularizer
 from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic
+from qmp_sb3.replay import Allocation, Draw, MultiTaskReplayBuffer
 from qmp_sb3.replay.row_format import CONTINUATION, REWARD
+from qmp_sb3.replay.sharing import KeepOwn
 
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
+
+class NativeLearner(Learner, Protocol):
+    """Soft actor-critic as the native update sees it: what a learner is to its parts, and what an update depends on."""
+
+    alpha: Temperature
+    replay_buffer: MultiTaskReplayBuffer
+    replay: Allocation
+    draw: Draw
+    sharing: KeepOwn
+    regularizer: Regularizer | None
+    hooks: list[Hook]
+    task_weights: str
+    tau: float
+    target_update_interval: int
+    num_threads: int | None
+    matmul_precision: str | None
+
+    def get_vec_normalize_env(self) -> VecNormalize | None: ...
+
 
 STEPS_PER_CALL = 16  # limits the memory for indices and noise, and how long Ctrl-C has to wait
 _ALIGNMENT = 128  # bytes: two cache lines, which processors fetch together
 
 
 class NativeUpdate:
-    """Gradient steps without PyTorch, for models that
-    :func:`~qmp_sb3.algorithms.native_support.refusal` does not refuse.
+    """Gradient steps without PyTorch, for learners that
+    :func:`~qmp_sb3.algorithms.native_support.unsupported` finds nothing against.
 
-    Where the numbers lie is asked anew at every call, so nothing that happens to a model in between can make an
+    Where the numbers lie is asked anew at every call, so nothing that happens to a learner in between can make an
     address stale. The optimizers' states are PyTorch's own: moments are written in place, steps counted.
 
     :param instruction_set: name in :data:`~qmp_sb3.native.library.INSTRUCTION_SETS`, None for the processor's best
@@ -39,45 +62,35 @@ class NativeUpdate:
     def __reduce__(self) -> tuple:
         return NativeUpdate, (self.instruction_set,)
 
-    @staticmethod
-    def takes(model: MultiTaskSAC) -> bool:
-        """Whether the updates of ``model`` are made here; not as long as some task has no data.
-
-        :raises ValueError: if the model was told to and cannot be
-        """
-        note = model.backend_note
-        backend_available(model.backend, note)
-        return note is None and bool(model.replay_buffer.sizes.all())
-
-    def steps(self, model: MultiTaskSAC, gradient_steps: int, batch_size: int) -> th.Tensor:
-        """As :meth:`~qmp_sb3.MultiTaskSAC.steps`."""
-        buffer = model.replay_buffer
-        [batch] = set(model.replay.counts(batch_size, buffer.sizes, buffer.rng).tolist())
-        sums = np.zeros((model.n_tasks, 4))
-        update = self._described(model, batch)
+    def steps(self, learner: NativeLearner, gradient_steps: int, batch_size: int) -> th.Tensor:
+        """As :meth:`~qmp_sb3.algorithms.updating.UpdatingAlgorithm.steps`."""
+        buffer = learner.replay_buffer
+        [batch] = set(learner.replay.counts(batch_size, buffer.sizes, buffer.rng).tolist())
+        sums = np.zeros((learner.n_tasks, 4))
+        update = self._described(learner, batch)
         update.sums = sums.ctypes.data
         for before in range(0, gradient_steps, STEPS_PER_CALL):
             now = min(STEPS_PER_CALL, gradient_steps - before)
-            rows, noise = self._drawn(model, now, update.batch)
+            rows, noise = self._drawn(learner, now, update.batch)
             update.steps_before, update.steps = before, now
             update.rows, update.noise = rows.ctypes.data, noise.data_ptr()
             self._run(update)
             for structure in (update.actor, update.critic, update.temperatures):
                 structure.adam.steps += now
-            _count_steps(model, now)  # at once: Ctrl-C may come before the next
+            _count_steps(learner, now)  # at once: Ctrl-C may come before the next
         return th.from_numpy(sums.T)
 
     @staticmethod
-    def _drawn(model: MultiTaskSAC, steps: int, batch: int) -> tuple[np.ndarray, th.Tensor]:
+    def _drawn(learner: NativeLearner, steps: int, batch: int) -> tuple[np.ndarray, th.Tensor]:
         """What the general path would draw, from the same streams and in the same order."""
-        tasks, actions = model.n_tasks, model.replay_buffer.action_dim
+        tasks, actions = learner.n_tasks, learner.replay_buffer.action_dim
         rows = np.empty((steps, tasks, batch), dtype=np.int64)
         noise = th.empty(steps, 2, tasks, batch, actions)
         every = np.arange(tasks)
         for step in range(steps):
-            rows[step] = model.replay_buffer.draw(every, batch)
-            th.randn(noise[step].shape, generator=model.streams.updates, out=noise[step])
-        return rows, noise.to(model.actor.flat.flat.dtype)
+            rows[step] = learner.replay_buffer.draw_places(every, batch)
+            th.randn(noise[step].shape, generator=learner.streams.updates, out=noise[step])
+        return rows, noise.to(learner.policy.actor.flat.flat.dtype)
 
     def _run(self, update: Update) -> None:
         library = load()
@@ -89,27 +102,27 @@ class NativeUpdate:
         if library.update_run(ctypes.byref(update), ctypes.c_void_p(address)):
             raise MemoryError("no memory for the native update")
 
-    def _described(self, model: MultiTaskSAC, batch: int) -> Update:
-        library, buffer = load(), model.replay_buffer
-        assert library is not None and isinstance(model.target_entropy, float)
+    def _described(self, learner: NativeLearner, batch: int) -> Update:
+        library, buffer = load(), learner.replay_buffer
+        assert library is not None
         table = buffer.table
         instruction_set = self.instruction_set or INSTRUCTION_SETS[library.processor_best()]
-        tensors = (model.actor.flat.flat, model.critic.flat.flat)
+        tensors = (learner.policy.actor.flat.flat, learner.policy.critic.flat.flat)
         return Update(
             is_float=tensors[0].dtype == th.float32,
             instruction_set=INSTRUCTION_SETS.index(instruction_set),
-            threads=min(model.num_threads or th.get_num_threads(), model.n_tasks),
-            tasks=model.n_tasks,
-            critics=model.critic.n_critics,
+            threads=min(learner.num_threads or th.get_num_threads(), learner.n_tasks),
+            tasks=learner.n_tasks,
+            critics=learner.policy.critic.n_critics,
             features=buffer.features,
             actions=buffer.action_dim,
-            actor=_networks(model.actor),
-            critic=_networks(model.critic, model.critic_target),
-            temperatures=_temperatures(model),
-            gamma=model.gamma,
-            tau=model.tau,
-            importance=1.0 if model.task_weights == "sum" else 1.0 / model.n_tasks,
-            target_interval=model.target_update_interval,
+            actor=_networks(learner.policy.actor),
+            critic=_networks(learner.policy.critic, learner.policy.critic_target),
+            temperatures=_temperatures(learner.alpha),
+            gamma=learner.gamma,
+            tau=learner.tau,
+            importance=1.0 if learner.task_weights == "sum" else 1.0 / learner.n_tasks,
+            target_interval=learner.target_update_interval,
             table=table.ctypes.data,
             width=buffer.form.width,
             reward=buffer.form.width + REWARD,
@@ -137,11 +150,11 @@ def _networks(module: MultiTaskActor | MultiTaskCritic, target: MultiTaskCritic 
     return layers
 
 
-def _temperatures(model: MultiTaskSAC) -> Temperatures:
-    if model.log_ent_coef is None or model.ent_coef_optimizer is None:
-        return Temperatures(values=model.ent_coef_tensor.data_ptr())
-    first, second, adam = _adam(model.ent_coef_optimizer, model.log_ent_coef)
-    return Temperatures(model.log_ent_coef.data_ptr(), first, second, model.target_entropy, adam)
+def _temperatures(alpha: Temperature) -> Temperatures:
+    if alpha.log is None or alpha.optimizer is None:
+        return Temperatures(values=alpha.given.data_ptr())
+    first, second, adam = _adam(alpha.optimizer, alpha.log)
+    return Temperatures(alpha.log.data_ptr(), first, second, alpha.target_entropy, adam)
 
 
 def _adam(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> tuple[int, int, AdamSettings]:
@@ -160,8 +173,8 @@ def _state(optimizer: th.optim.Optimizer, numbers: th.Tensor) -> dict[str, Any]:
     return state
 
 
-def _count_steps(model: MultiTaskSAC, steps: int) -> None:
-    for optimizer in (model.actor.optimizer, model.critic.optimizer, model.ent_coef_optimizer):
+def _count_steps(learner: NativeLearner, steps: int) -> None:
+    for optimizer in (learner.policy.actor.optimizer, learner.policy.critic.optimizer, learner.alpha.optimizer):
         if optimizer is not None:
             [numbers] = optimizer.param_groups[0]["params"]
             optimizer.state[numbers]["step"] += steps

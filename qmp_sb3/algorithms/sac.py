@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from qmp_sb3.algorithms import checks
-from qmp_sb3.algorithms.native_support import refusal
-from qmp_sb3.algorithms.native_update import NativeUpdate
-from qmp_sb3.algorithms.temperature import TemperedAlgorithm
-from qmp_sb3.algorithms.update_records import record_updates
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
+from qmp_sb3.algorithms.native_support import unsupported
+from qmp_sb3.algorithms.temperature import SCOPES, Temperature
 from qmp_sb3.behaviors import Behavior
-from qmp_sb3.common.devices import to_device
-from qmp_sb3.common.expressions import part
-from qmp_sb3.hooks import HOOKS, Hook
-from qmp_sb3.networks.flat_parameters import FlatParameters
-from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS, absolute_errors, actor_loss, bellman_target, critic_loss
-from qmp_sb3.objectives.regularizers import REGULARIZERS, Regularizer
+from qmp_sb3.hooks import Hook
+from qmp_sb3.objectives import actor_loss, entropy_bonus
+from qmp_sb3.objectives.regularizers import Regularizer
 from qmp_sb3.policies import MultiTaskActor, MultiTaskCritic, MultiTaskPolicy
-from qmp_sb3.replay import ALLOCATIONS, DRAWS, Allocation, Batch, Draw, MultiTaskReplayBuffer
-from qmp_sb3.replay.sharing import SHARING, KeepOwn
-from qmp_sb3.vec_env.task_slots import TaskSlots
-
-SelfMultiTaskSAC = TypeVar("SelfMultiTaskSAC", bound="MultiTaskSAC")
+from qmp_sb3.replay import Allocation, Batch, Draw
+from qmp_sb3.replay.sharing import KeepOwn
 
 
-class MultiTaskSAC(TemperedAlgorithm):
+class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     """Soft actor-critic for N tasks at once; with one task it is SB3's ``SAC``.
 
     Every task has an actor, critics, a temperature and a replay buffer. Replaceable parts say how tasks help each
@@ -98,12 +90,9 @@ class MultiTaskSAC(TemperedAlgorithm):
     :param max_temperature: upper bound of the temperatures that are learned
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MultiTaskPolicy}
-    default_behavior: ClassVar[str] = "self"
-    policy: MultiTaskPolicy
-    actor: MultiTaskActor
-    critic: MultiTaskCritic
-    critic_target: MultiTaskCritic
+    measures: ClassVar[tuple[str, ...]] = ("ent_coef_loss", "critic_loss", "actor_loss", "ent_coef")
+    #: alpha of the tasks, and how it is learned
+    alpha: Temperature
 
     def __init__(
         self,
@@ -156,230 +145,171 @@ class MultiTaskSAC(TemperedAlgorithm):
         super().__init__(
             policy,
             env,
-            self.default_behavior if behavior is None else behavior,
-            warmup_actions,
-            num_threads,
             use_sde=use_sde or sde_sample_freq != -1 or use_sde_at_warmup,
-            replay_buffer_class=replay_buffer_class,
             learning_rate=learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
-            batch_size=checks.at_least("batch_size", batch_size, 1),
-            tau=checks.share("tau", tau),
-            gamma=checks.share("gamma", gamma),
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
             train_freq=train_freq,
-            gradient_steps=checks.at_least("gradient_steps", gradient_steps, -1),
+            gradient_steps=gradient_steps,
             action_noise=action_noise,
+            replay_buffer_class=replay_buffer_class,
             replay_buffer_kwargs=replay_buffer_kwargs,
             optimize_memory_usage=optimize_memory_usage,
             n_steps=n_steps,
-            policy_kwargs=policy_kwargs,
+            target_update_interval=target_update_interval,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
             verbose=verbose,
-            device=device,
             seed=seed,
-            supported_action_spaces=(spaces.Box,),
+            device=device,
+            networks=networks,
+            behavior=behavior,
+            replay=replay,
+            draw=draw,
+            sharing=sharing,
+            task_weights=task_weights,
+            gradients=gradients,
+            regularizer=regularizer,
+            hooks=hooks,
+            warmup_actions=warmup_actions,
+            num_threads=num_threads,
+            matmul_precision=matmul_precision,
+            backend=backend,
+            reward_scale=reward_scale,
+            max_grad_norm=max_grad_norm,
         )
-        self._set_temperatures(ent_coef, target_entropy, temperatures, max_temperature)
-        self.max_grad_norm = checks.positive_or_none("max_grad_norm", max_grad_norm)
-        self.reward_scale = checks.positive("reward_scale", reward_scale)
-        self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
-        self.matmul_precision = checks.precision(matmul_precision)
-        self.networks = checks.networks(networks)
-        self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
-        self._set_parts(replay, draw, sharing, regularizer, hooks)
-        self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
-        self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
+        self.ent_coef, self.target_entropy = ent_coef, target_entropy
+        self.temperatures = checks.one_of("temperatures", temperatures, SCOPES)
+        self.max_temperature = checks.positive_or_none("max_temperature", max_temperature)
         if _init_setup_model:
             self._setup_model()
 
-    # ---- set-up ----
-
-    def _set_parts(self, replay: Any, draw: Any, sharing: Any, regularizer: Any, hooks: Any) -> None:
-        self.replay: Allocation = part("replay", replay, ALLOCATIONS)
-        self.draw: Draw = part("draw", draw, DRAWS)
-        self.sharing: KeepOwn = part("sharing", sharing, SHARING)
-        self.regularizer: Regularizer | None = part("regularizer", regularizer, REGULARIZERS)
-        one = isinstance(hooks, (str, Hook))
-        self.hooks: list[Hook] = [part("hooks", hook, HOOKS) for hook in ([hooks] if one else hooks)]
-        checks.fitting_draw(self.replay, self.draw, self.sharing, self.task_weights)
-
-    def _setup_model(self) -> None:
-        # load(sharing=...) puts a sentence in a part's place
-        draw = self.__dict__.get("draw", "uniform")  # older files have none
-        self._set_parts(self.replay, draw, self.sharing, self.regularizer, self.hooks)
-        self._setup_process()
-        self._setup_lr_schedule()
-        self._setup_streams()
-        self._setup_tasks()
-        self._setup_replay_buffer()
-        policy: BasePolicy = self.policy_class(
-            self.observation_space,
-            self.action_space,
-            self.lr_schedule,
-            n_tasks=self.n_tasks,
-            networks=self.networks,
-            generator=self.streams.initial_weights,
-            **self.policy_kwargs,
+    def _setup_learner(self) -> None:
+        if self.target_entropy == "auto":
+            self.target_entropy = -float(get_action_dim(self.action_space))
+        self.target_entropy = float(self.target_entropy)
+        self.alpha = Temperature(
+            self.ent_coef,
+            self.n_tasks,
+            self.temperatures,
+            self.target_entropy,
+            self.lr_schedule(1),
+            self.max_temperature,
+            self.max_grad_norm,
+            self.device,
         )
-        assert isinstance(policy, MultiTaskPolicy)
-        self.policy = policy.to(self.device)
-        self.policy.use_library(self.backend != "torch", self.num_threads)
-        self.actor, self.critic, self.critic_target = (
-            self.policy.actor,
-            self.policy.critic,
-            self.policy.critic_target,
-        )
-        checks.refuse_pointless_behavior(self.behavior, self.actor.network)
-        self._setup_temperature()
-        self._convert_train_freq()
-        if self.regularizer is not None:
-            self.regularizer.bind(self.n_tasks)
-        for hook in self.hooks:
-            hook.bind(self)
-        self.behavior.attach(self)
-        self._native = NativeUpdate()
-        self._native.takes(self)  # or says now that backend="native" cannot be had
-
-    def _checked_slots(self, env: VecEnv) -> TaskSlots:
-        slots = super()._checked_slots(env)
-        self.replay.bind(self.batch_size, len(slots.names))
-        self.sharing.bind(slots.task_set, self.n_steps)
-        if self.sharing.columns():
-            slots.batched()  # refuses environments that do not keep them
-        return slots
-
-    def _replay_settings(self) -> dict[str, Any]:
-        return super()._replay_settings() | dict(allocation=self.replay, drawing=self.draw)
-
-    def _columns(self) -> dict[str, tuple[int, ...]]:
-        return super()._columns() | dict(self.sharing.columns())
-
-    def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
-        super()._use_replay_buffer(replay_buffer)
-        replay_buffer.allocation = self.replay
-        replay_buffer.draw_by(self.draw)
-        replay_buffer.rows_count_alike = self.task_weights == "mean"
 
     # ---- learning ----
 
-    @property
-    def backend_note(self) -> str | None:
-        """Why PyTorch computes the updates; None if the compiled library does."""
-        return "backend='torch'" if self.backend == "torch" else refusal(self, MultiTaskSAC)
-
-    @property
-    def update_backend(self) -> str:
-        """Who computes the updates, ``"native"`` or ``"torch"``."""
-        return "native" if self.backend_note is None else "torch"
-
-    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Joint updates of all tasks, at the learning rate of now, their record, and what hooks do after them."""
-        self.policy.set_training_mode(True)
-        optimizers = [self.actor.optimizer, self.critic.optimizer, *self.policy.common.scheduled()]
-        if self.ent_coef_optimizer is not None:
-            optimizers.append(self.ent_coef_optimizer)
-        self._update_learning_rate(optimizers)
-
-        if gradient_steps < 1 or self.replay_buffer.size() == 0:
-            return  # in the second case no sum of n_steps rewards is complete yet
-
-        self.policy.gather_moved()
-        self.draw.anneal(self._current_progress_remaining)
-        if self._native.takes(self):
-            sums = self._native.steps(self, gradient_steps, batch_size)
-        else:
-            sums = self.steps(gradient_steps, batch_size)
-        self._n_updates += gradient_steps
-        record_updates(self, sums / gradient_steps)
-        self.behavior.learn(self)
-        for hook in self.hooks:
-            hook.after_updates(self)
-
-    def steps(self, gradient_steps: int, batch_size: int) -> th.Tensor:
-        """Gradient steps: temperatures, critics, actors, target critics, as in SB3's SAC.
-
-        :return: temperature, critic and actor loss and alpha of each task, summed over the steps, ``(4, tasks)``
-        """
-        sums = th.zeros(4, self.n_tasks, device=self.device)
-        for gradient_step in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            batch = self.sharing(batch, self.replay_buffer, self.policy, self._vec_normalize_env)
-            noise = to_device(th.randn(2, *batch.actions.shape, generator=self.streams.updates), self.device)
-            sums[3] += self.temperature
-            sums[:3] += self.update(batch, noise)
-            self.replay_buffer.feedback(batch)
-            if gradient_step % self.target_update_interval == 0:
-                self.critic_target.flat.polyak_(self.critic.flat, self.tau)
-        return sums
-
     def update(self, batch: Batch, noise: th.Tensor) -> th.Tensor:
-        """One gradient step of every temperature, critic and actor.
+        """One gradient step of every temperature, critic and actor, in this order, as in SB3's SAC.
 
         :param batch: ``(tasks, batch)`` transitions
         :param noise: standard normal, for the actions at s and at s', ``(2, tasks, batch, act)``
-        :return: temperature, critic and actor loss of each task, ``(3, tasks)``; ``batch.errors``, if it has an index
+        :return: temperature, critic and actor loss and alpha of each task, ``(4, tasks)``
         """
-        temperature, weights, counts = self.temperature, batch.weights, batch.task_counts()
-        importance = TASK_WEIGHTS[self.task_weights](counts, temperature)  # (tasks,)
-        with th.no_grad():
-            next_actions, next_log_prob = self.actor.action_log_prob(batch.next_observations, noise[1])
-            next_values = self.critic_target(batch.next_observation_actions(next_actions))
-            rewards, discounts = self.reward_scale * batch.rewards, self.gamma * batch.continuations
-            target = bellman_target(rewards, discounts, next_values, next_log_prob, temperature)
+        alpha, importance = self.temperature, self._importance(batch)
+        goals = targets(self.actor, self.critic_target, batch, noise[1], alpha, self.gamma, self.reward_scale)
         actions, log_prob = self.actor.action_log_prob(batch.observations, noise[0])
+        loss_temperature = self.alpha.learn(log_prob, batch.task_counts(), batch.weights)
+        loss_critic, importance = self._learn_critics(batch, goals, importance)
+        losses = actor_losses(self.critic, batch, actions, log_prob, alpha)
+        loss_actor = self._learn_actors(batch, losses, importance)
+        self._end_update(batch, loss_critic)
+        return th.stack([loss_temperature.detach(), loss_critic, loss_actor, alpha])
 
-        loss_temperature = self._learn_temperatures(log_prob, counts, weights)
+    def _by_measure(self, means: th.Tensor) -> dict[str, np.ndarray]:
+        by_measure = super()._by_measure(means)
+        if self.log_ent_coef is None:
+            del by_measure["ent_coef_loss"]  # nothing was minimized
+        return by_measure
 
-        values = self.critic(batch.observation_actions)
-        if batch.index is not None:
-            batch.errors = absolute_errors(values.detach(), target)
-        loss_critic = critic_loss(values, target, batch.corrected_weights)
-        looking = [hook for hook in self.hooks if hook.looks_into_updates]
-        for hook in looking:
-            importance = importance * hook.task_factor(self, loss_critic.detach())
-        self._set_gradient(self.critic.flat, loss_critic, importance)
-        self.critic.optimizer.step()
+    def _unsupported(self) -> str | None:
+        return unsupported(self, MultiTaskSAC)
 
-        with self.critic.flat.constant():
-            values = self.critic(th.cat([batch.observations, actions], dim=-1))
-        loss_actor = actor_loss(values, log_prob, temperature, weights)
-        if self.regularizer is not None:
-            loss_actor = loss_actor + self.regularizer(self.actor, batch)
-        self._set_gradient(self.actor.flat, loss_actor, importance)
-        self.actor.optimizer.step()
-        self.policy.common.step(self.max_grad_norm)
-        losses = th.stack([loss_temperature.detach(), loss_critic.detach(), loss_actor.detach()])
-        for hook in looking:
-            hook.after_update(self, batch, losses)
-        return losses
+    def _optimizers(self) -> list[th.optim.Optimizer]:
+        learned = [] if self.ent_coef_optimizer is None else [self.ent_coef_optimizer]
+        return [*super()._optimizers(), *learned]
 
-    def _set_gradient(self, flat: FlatParameters, losses: th.Tensor, importance: th.Tensor) -> None:
-        GRADIENTS[self.gradients](flat, losses, importance, self.streams.objective)
-        if self.max_grad_norm is not None:
-            flat.clip_(self.max_grad_norm)
+    # ---- temperatures, by the names of SB3's SAC ----
 
-    def learn(
-        self: SelfMultiTaskSAC,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfMultiTaskSAC:
-        """As SB3's; ``total_timesteps`` counts the environment steps of all tasks together."""
-        name = type(self).__name__ if tb_log_name is None else tb_log_name
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+    @property
+    def temperature(self) -> th.Tensor:
+        return self.alpha.values
 
-    # ---- saving ----
+    @property
+    def log_ent_coef(self) -> th.Tensor | None:
+        """ln alpha, ``(tasks,)`` or ``(1,)``, where it is learned."""
+        return self.alpha.log
+
+    @log_ent_coef.setter
+    def log_ent_coef(self, value: th.Tensor | None) -> None:
+        self.alpha.log = value
+
+    @property
+    def ent_coef_optimizer(self) -> th.optim.Optimizer | None:
+        """Its optimizer."""
+        return self.alpha.optimizer
+
+    @ent_coef_optimizer.setter
+    def ent_coef_optimizer(self, value: th.optim.Optimizer | None) -> None:
+        self.alpha.optimizer = value
+
+    @property
+    def ent_coef_tensor(self) -> th.Tensor:
+        """alpha, ``(tasks,)`` or ``(1,)``, where it is given."""
+        return self.alpha.given
+
+    @ent_coef_tensor.setter
+    def ent_coef_tensor(self, value: th.Tensor) -> None:
+        self.alpha.given = value
+
+    # ---- files ----
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_native"]
+        return [*super()._excluded_save_params(), "alpha"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts = ["policy", "actor.optimizer", "critic.optimizer", *["policy.common"] * bool(self.policy.common)]
+        states, variables = super()._get_torch_save_params()
         if self.ent_coef_optimizer is None:
-            return state_dicts, ["ent_coef_tensor"]
-        return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
+            return states, [*variables, "ent_coef_tensor"]
+        return [*states, "ent_coef_optimizer"], [*variables, "log_ent_coef"]
+
+
+@th.no_grad()
+def targets(
+    actor: MultiTaskActor,
+    critic_target: MultiTaskCritic,
+    batch: Batch,
+    noise: th.Tensor,
+    alpha: th.Tensor,
+    gamma: float,
+    reward_scale: float = 1.0,
+) -> th.Tensor:
+    """What the critics learn: r + gamma (Q(s', a') - alpha log pi(a'|s')) with a' ~ pi(.|s') (SAC, eq. 5).
+
+    :param noise: standard normal, for a', ``(tasks, batch, act)``
+    :param alpha: ``(tasks,)``
+    :return: as the value head has it, ``(tasks, batch, ...)``
+    """
+    next_actions, next_log_prob = actor.action_log_prob(batch.next_observations, noise)
+    next_outputs = critic_target.outputs(batch.next_observation_actions(next_actions))
+    rewards, discounts = reward_scale * batch.rewards, gamma * batch.continuations
+    return critic_target.head.targets(next_outputs, rewards, discounts, entropy_bonus(next_log_prob, alpha))
+
+
+def actor_losses(
+    critic: MultiTaskCritic, batch: Batch, actions: th.Tensor, log_prob: th.Tensor, alpha: th.Tensor
+) -> th.Tensor:
+    """alpha log pi(a|s) - min_k Q_k(s, a) of each task, ``(tasks,)``, with a ~ pi(.|s) (SAC, eq. 7).
+
+    :param actions: reparameterized, ``(tasks, batch, act)``
+    :param log_prob: ``(tasks, batch)``
+    """
+    with critic.flat.constant():
+        values = critic.values(th.cat([batch.observations, actions], dim=-1))
+    return actor_loss(values, log_prob, alpha, batch.weights)

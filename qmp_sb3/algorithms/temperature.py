@@ -5,80 +5,109 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch as th
-from stable_baselines3.common.preprocessing import get_action_dim
 
-from qmp_sb3.algorithms import checks
-from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.networks.flat_parameters import clip_gradient_
 from qmp_sb3.objectives import TASK_WEIGHTS, temperature_loss
 
+SCOPES = ("task", "shared")
 
-class TemperedAlgorithm(MultiTaskOffPolicyAlgorithm):
-    """A multi-task algorithm that rewards entropy; attributes are named as in SB3's SAC.
 
-    Either ``log_ent_coef`` is learned by ``ent_coef_optimizer`` or ``ent_coef_tensor`` is given: ``(tasks,)``, or
-    ``(1,)`` for one of all tasks.
+class Temperature:
+    """alpha. Either ``log`` is learned by ``optimizer``, or ``given`` stays: ``(tasks,)``, or ``(1,)`` for all tasks.
+
+    :param ent_coef: ``"auto"``, ``"auto_0.1"`` (initial value), a number, or one number per task
+    :param n_tasks: number of tasks
+    :param scope: ``"task"`` for one of each task, ``"shared"`` for a single one
+    :param target_entropy: H that actions are to have
+    :param learning_rate: where it starts
+    :param largest: upper bound of what is learned, None for none
+    :param max_grad_norm: to which its gradient is shortened, None for any
+    :param device: where the numbers are
+    :raises ValueError: if ``ent_coef`` is none of these, or starts above ``largest``
     """
 
-    log_ent_coef: th.Tensor | None
-    ent_coef_optimizer: th.optim.Optimizer | None
-    ent_coef_tensor: th.Tensor
-    max_temperature: float | None = None
-    max_grad_norm: float | None = None
+    log: th.Tensor | None = None
+    optimizer: th.optim.Optimizer | None = None
+    given: th.Tensor
 
-    def _set_temperatures(
-        self, ent_coef: Any, target_entropy: str | float, temperatures: str, max_temperature: float | None
+    def __init__(
+        self,
+        ent_coef: Any,
+        n_tasks: int,
+        scope: str,
+        target_entropy: float,
+        learning_rate: float,
+        largest: float | None,
+        max_grad_norm: float | None,
+        device: th.device,
     ) -> None:
-        self.ent_coef, self.target_entropy = ent_coef, target_entropy
-        self.temperatures = checks.one_of("temperatures", temperatures, ("task", "shared"))
-        self.max_temperature = checks.positive_or_none("max_temperature", max_temperature)
-        self.log_ent_coef = self.ent_coef_optimizer = None
-
-    def _setup_temperature(self) -> None:
-        if self.target_entropy == "auto":
-            self.target_entropy = -float(get_action_dim(self.action_space))
-        self.target_entropy = float(self.target_entropy)
-        count = 1 if self.temperatures == "shared" else self.n_tasks
-        initial, learned = checks.temperatures(self.ent_coef, count)
-        if self.max_temperature is not None and max(initial) > self.max_temperature:
+        self.n_tasks, self.scope, self.target_entropy = n_tasks, scope, target_entropy
+        self.largest, self.max_grad_norm = largest, max_grad_norm
+        initial, learned = initial_temperatures(ent_coef, 1 if scope == "shared" else n_tasks)
+        if largest is not None and max(initial) > largest:
             raise ValueError(
-                f"ent_coef={self.ent_coef!r} starts at {max(initial):g}, above "
-                f"max_temperature={self.max_temperature:g}; use ent_coef='auto_{self.max_temperature:g}'"
+                f"ent_coef={ent_coef!r} starts at {max(initial):g}, above "
+                f"max_temperature={largest:g}; use ent_coef='auto_{largest:g}'"
             )
-        values = th.tensor(initial, device=self.device)
+        values = th.tensor(initial, device=device)
         if learned:
-            self.log_ent_coef = values.log().requires_grad_(True)
-            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
+            self.log = values.log().requires_grad_(True)
+            self.optimizer = th.optim.Adam([self.log], lr=learning_rate)
         else:
-            self.ent_coef_tensor = values
+            self.given = values
 
     @property
-    def temperature(self) -> th.Tensor:
+    def values(self) -> th.Tensor:
         """alpha of each task, ``(tasks,)``."""
-        values = self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
+        values = self.given if self.log is None else self.log.detach().exp()
         return values.expand(self.n_tasks)
 
-    def _learn_temperatures(
-        self, log_prob: th.Tensor, counts: th.Tensor, weights: th.Tensor | None = None
-    ) -> th.Tensor:
-        """One gradient step, if they are learned; arguments as for the losses.
+    def learn(self, log_prob: th.Tensor, counts: th.Tensor, weights: th.Tensor | None = None) -> th.Tensor:
+        """One gradient step, if they are learned.
 
+        :param log_prob: of the policies' own actions, ``(tasks, batch)``
         :param counts: transitions of each task in the batch, ``(tasks,)``
+        :param weights: as for the losses, ``(tasks, batch)``
         :return: loss of each task, ``(tasks,)``
         """
-        if self.log_ent_coef is None or self.ent_coef_optimizer is None:
+        if self.log is None or self.optimizer is None:
             return th.zeros(self.n_tasks, dtype=log_prob.dtype, device=log_prob.device)
-        assert isinstance(self.target_entropy, float)
-        losses = temperature_loss(self.log_ent_coef, log_prob, self.target_entropy, weights)
-        self.ent_coef_optimizer.zero_grad()
+        losses = temperature_loss(self.log, log_prob, self.target_entropy, weights)
+        self.optimizer.zero_grad()
         # A temperature of all tasks belongs to one learner, whose loss is the mean over all transitions.
-        shares = TASK_WEIGHTS["mean" if self.temperatures == "shared" else "sum"](counts, self.temperature)
+        shares = TASK_WEIGHTS["mean" if self.scope == "shared" else "sum"](counts, self.values)
         (shares * losses).sum().backward()
         if self.max_grad_norm is not None:
-            assert self.log_ent_coef.grad is not None
-            clip_gradient_(self.log_ent_coef.grad, self.max_grad_norm)
-        self.ent_coef_optimizer.step()
-        if self.max_temperature is not None:
-            self.log_ent_coef.data.clamp_(max=math.log(self.max_temperature))
+            assert self.log.grad is not None
+            clip_gradient_(self.log.grad, self.max_grad_norm)
+        self.optimizer.step()
+        if self.largest is not None:
+            self.log.data.clamp_(max=math.log(self.largest))
         return losses.detach()
+
+
+def initial_temperatures(ent_coef: Any, count: int) -> tuple[list[float], bool]:
+    """What temperatures start at, and whether they are learned.
+
+    :param ent_coef: as for :class:`Temperature`
+    :param count: how many there are
+    """
+    word, _, initial = ent_coef.partition("_") if isinstance(ent_coef, str) else ("", "", "")
+    learned = word == "auto"
+    try:
+        values = [float(value) for value in np.atleast_1d((initial or 1.0) if learned else ent_coef)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"ent_coef={ent_coef!r} is none of 'auto', 'auto_0.1', a number, one per task") from error
+    if learned and not values[0] > 0.0:
+        raise ValueError(f"ent_coef={ent_coef!r}: the initial temperature must be greater than 0")
+    if not min(values, default=0.0) >= 0.0:
+        raise ValueError(f"ent_coef={ent_coef!r}: a temperature must not be negative")
+    if learned or np.ndim(ent_coef) == 0:
+        values *= count
+    if len(values) != count:
+        raise ValueError(
+            f"ent_coef has {len(values)} values, but there are {count} tasks; give one value or one per task"
+        )
+    return values, learned

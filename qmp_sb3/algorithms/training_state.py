@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.logger import Logger
 
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.replay import increments
 from qmp_sb3.vec_env.environment_state import EnvironmentState
 
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
-
-def training_state(model: MultiTaskSAC) -> dict[str, Any]:
+def training_state(model: MultiTaskOffPolicyAlgorithm) -> dict[str, Any]:
     """Between two rollouts: what ``model.save`` leaves out, but the environments and the replay buffers' rows.
 
     The values are plain. ``model.save`` has the rest: parameters, optimizers, targets, counters, the model's own random
@@ -26,30 +24,29 @@ def training_state(model: MultiTaskSAC) -> dict[str, Any]:
     return {"replay": increments.snapshot(model.replay_buffer), "generators": _generators(model)}
 
 
-def go_on(
-    model: MultiTaskSAC,
+def resume(
+    model: MultiTaskOffPolicyAlgorithm,
     state: Mapping[str, Any],
     rows: Iterable[increments.Rows],
     environment: EnvironmentState,
 ) -> bool:
-    """Make a model that was loaded with ``force_reset=False`` go on as the saved one would have.
+    """Make a model that was loaded with ``force_reset=False`` resume as the saved one would have gone on.
 
     :param model: with an environment that was made like that one's
     :param state: by :func:`training_state`
     :param rows: of the replay buffers, oldest first
     :param environment: where the environment stood
-    :return: whether the episodes go on, too; else they begin anew with the next ``learn``
+    :return: whether the episodes are resumed, too; else they begin anew with the next ``learn``
     """
     assert model.env is not None
     increments.restore(model.replay_buffer, state["replay"], rows)
-    episodes_go_on = environment.restore(model.env)
-    model.goes_on = episodes_go_on
-    if episodes_go_on:
-        model.read_slots()
+    resumed = environment.restore(model.env)
+    if resumed:
+        model.resume_episodes()
     else:
-        model._last_obs = None
+        model.begin_episodes()
     _restore_generators(model, state["generators"])
-    return episodes_go_on
+    return resumed
 
 
 def pending_log(logger: Logger) -> dict[str, Any]:
@@ -69,7 +66,7 @@ def restore_pending_log(logger: Logger, pending: Mapping[str, Any]) -> None:
     logger.name_to_excluded.update({key: tuple(names) for key, names in pending["excluded"].items()})
 
 
-def _generators(model: MultiTaskSAC) -> dict[str, Any]:
+def _generators(model: MultiTaskOffPolicyAlgorithm) -> dict[str, Any]:
     """Random actions before learning come from the action space; SB3's action noise draws from NumPy's global numbers,
     and a user's own parts may draw from the other global ones.
     """
@@ -83,7 +80,7 @@ def _generators(model: MultiTaskSAC) -> dict[str, Any]:
     return states | ({"cuda": th.cuda.get_rng_state(model.device)} if model.device.type == "cuda" else {})
 
 
-def _restore_generators(model: MultiTaskSAC, states: Mapping[str, Any]) -> None:
+def _restore_generators(model: MultiTaskOffPolicyAlgorithm, states: Mapping[str, Any]) -> None:
     model.action_space.np_random.bit_generator.state = states["actions"]
     model.streams.initial_weights.set_state(states["initial_weights"])
     np.random.set_state(states["numpy"])  # noqa: NPY002

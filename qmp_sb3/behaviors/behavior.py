@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qmp_sb3.learner import Learner
+
 if TYPE_CHECKING:
     from qmp_envs.task_set import TaskSet
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
     from qmp_sb3.behaviors.fixed import FixedPolicies
     from qmp_sb3.behaviors.proposals import Proposals
 
@@ -33,13 +34,13 @@ class Behavior(ABC):
         :raises ValueError: if the behavior does not suit the tasks
         """
 
-    def attach(self, model: MultiTaskSAC) -> None:
-        """Check the model, and make what its observations and networks decide; called whenever a model is built.
+    def attach(self, learner: Learner) -> None:
+        """Check the learner, and make what its observations and networks decide; called whenever a model is built.
 
         :raises ValueError: if the behavior does not suit the model
         """
 
-    def learn(self, model: MultiTaskSAC) -> None:
+    def learn(self, learner: Learner) -> None:
         """Called at the end of ``train()``, for behaviors that learn."""
 
     def columns(self) -> Mapping[str, tuple[int, ...]]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch as th
 
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.learner import Learner
 
 MASTERED = 0.8  # success rate from which a task counts as learned (the released code)
 _ROUNDING = 1e-6  # equal temperatures differ from their mean by no more than this
@@ -58,24 +56,24 @@ def hot(log_temperatures: np.ndarray) -> np.ndarray:
     return log_temperatures > log_temperatures.mean() + _ROUNDING
 
 
-def by_temperature(model: MultiTaskSAC) -> np.ndarray:
+def by_temperature(learner: Learner) -> np.ndarray:
     """:func:`hot`"""
-    return hot(model.temperature.double().log().numpy(force=True))
+    return hot(learner.temperature.double().log().numpy(force=True))
 
 
-def by_success(model: MultiTaskSAC) -> np.ndarray:
+def by_success(learner: Learner) -> np.ndarray:
     """Tasks that succeed in more than 80 % of the last episodes that were collected; none where there is no success."""
-    means = model.statistics.means()
-    return np.array([means.get(f"{name}/success_any", 0.0) > MASTERED for name in model.task_names])
+    means = learner.statistics.means()
+    return np.array([means.get(f"{name}/success_any", 0.0) > MASTERED for name in learner.task_names])
 
 
-def nobody(model: MultiTaskSAC) -> np.ndarray:
+def nobody(learner: Learner) -> np.ndarray:
     """No task."""
-    return np.zeros(model.n_tasks, dtype=bool)
+    return np.zeros(learner.n_tasks, dtype=bool)
 
 
 #: name -> function of the model
-BLOCKS: dict[str, Callable[[MultiTaskSAC], np.ndarray]] = {
+BLOCKS: dict[str, Callable[[Learner], np.ndarray]] = {
     "temperature": by_temperature,
     "success": by_success,
     "none": nobody,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import get_actor_critic_arch
-from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from qmp_envs.task_set import TaskSet, closest
 from qmp_sb3.behaviors.behavior import Behavior
@@ -20,10 +20,8 @@ from qmp_sb3.behaviors.guide_networks import GuideForm, GuideNetworks
 from qmp_sb3.behaviors.proposals import Proposals
 from qmp_sb3.behaviors.rules import categorical
 from qmp_sb3.common.task_layout import TaskLayout
+from qmp_sb3.learner import Learner
 from qmp_sb3.replay import SEGMENT_COLUMNS
-
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 VALUE_SAMPLES = 5
 """Own actions that V_i(s) is a mean over (the released code)."""
@@ -96,36 +94,36 @@ class Guide(Behavior):
     def bind(self, n_tasks: int, task_set: TaskSet | None = None) -> None:
         self.blocked = np.zeros(n_tasks, dtype=bool)  # the tasks that act by themselves
 
-    def attach(self, model: MultiTaskSAC) -> None:
-        if model.n_steps > 1:
+    def attach(self, learner: Learner) -> None:
+        if learner.n_steps > 1:
             raise ValueError(
-                f"behavior={self!r} sums the rewards of its segments itself; n_steps is {model.n_steps}, use 1"
+                f"behavior={self!r} sums the rewards of its segments itself; n_steps is {learner.n_steps}, use 1"
             )
-        form = self._form(model)
+        form = self._form(learner)
         if self.networks is None:
-            self.networks = GuideNetworks(form, model.streams.guide)
+            self.networks = GuideNetworks(form, learner.streams.guide)
             self.networks.bound_temperature_(self.settings["max_temperature"])
         for size in ("features", "candidates", "n_tasks"):
             own, needed = getattr(self.networks.form, size), getattr(form, size)
             if own != needed:
                 raise ValueError(f"behavior={self!r} has learned with {size}={own}; the model has {needed}")
-        self.networks.to(model.device)
+        self.networks.to(learner.device)
 
-    def _form(self, model: MultiTaskSAC) -> GuideForm:
-        policy, hidden = model.policy, self.settings["net_arch"]
+    def _form(self, learner: Learner) -> GuideForm:
+        policy, hidden = learner.policy, self.settings["net_arch"]
         initialization = policy.initialization
         if isinstance(initialization, str):
             initialization = dict.fromkeys(("actor", "critic"), initialization)
         return GuideForm(
-            features=get_flattened_obs_dim(model.observation_space),
-            candidates=model.n_tasks + model.behavior.n_fixed(),
-            n_tasks=model.n_tasks,
+            features=get_flattened_obs_dim(learner.observation_space),
+            candidates=learner.n_candidates,
+            n_tasks=learner.n_tasks,
             hidden=get_actor_critic_arch(policy.net_arch)[0] if hidden is None else hidden,
             activation_fn=policy.activation_fn,
             initialization=initialization,
             optimizer_class=policy.optimizer_class,
             optimizer_kwargs=policy.optimizer_kwargs,
-            learning_rate=model.lr_schedule(1.0),
+            learning_rate=learner.first_learning_rate,
         )
 
     # ---- acting ----
@@ -182,22 +180,21 @@ class Guide(Behavior):
         self._waiting += 1
         return {"chosen": self._held, "segment_start": begun}
 
-    def learn(self, model: MultiTaskSAC) -> None:
+    def learn(self, learner: Learner) -> None:
         """The guide's updates that are due, and the gate that says who needs guidance."""
-        periods = int(model.num_timesteps // (self.settings["block_every"] * model.n_tasks))
+        periods = int(learner.num_timesteps // (self.settings["block_every"] * learner.n_tasks))
         if periods != self._periods:
-            self._periods, self.blocked = periods, BLOCKS[self.settings["block"]](model)
-        every, rollout = self.settings["learn_every"], model.train_freq
-        assert isinstance(rollout, TrainFreq)
+            self._periods, self.blocked = periods, BLOCKS[self.settings["block"]](learner)
+        every, rollout = self.settings["learn_every"], learner.rollout
         if rollout.unit == TrainFrequencyUnit.STEP:  # steps before the model learned are not made up for
             self._waiting = min(self._waiting, rollout.frequency + every - 1)
         updates, self._waiting = divmod(self._waiting, every)
-        guided = np.flatnonzero(~self.blocked & (model.replay_buffer.whole_segments() > 0))
+        guided = np.flatnonzero(~self.blocked & (learner.whole_segments() > 0))
         if updates == 0 or len(guided) == 0 or self.networks is None or self.networks.form.candidates == 1:
             return
-        each = max(1, (self.segments or model.batch_size * model.n_tasks) // len(guided))
-        sums = th.zeros(len(MEASURES), len(guided), device=model.device)
+        each = max(1, (self.segments or learner.batch_size * learner.n_tasks) // len(guided))
+        sums = th.zeros(len(MEASURES), len(guided), device=learner.device)
         for _ in range(updates):
-            segments = model.replay_buffer.segments(guided, each, self.steps, model.get_vec_normalize_env())
-            sums += learn_from(self.networks, segments, model, self.settings)
-        record(model, guided, self.blocked, sums / updates)
+            segments = learner.segments(guided, each, self.steps)
+            sums += learn_from(self.networks, segments, learner, self.settings)
+        record(learner, guided, self.blocked, sums / updates)

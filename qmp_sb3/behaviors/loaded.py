@@ -14,7 +14,6 @@ from gymnasium import spaces
 from qmp_envs.task_set import closest
 from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.policies import MultiTaskActor, MultiTaskPolicy
-from qmp_sb3.policies.action_heads import sample_actions, split_parameters, squashed_log_prob, squashed_sample_log_prob
 from qmp_sb3.serialization.checkpoint_folders import newest_model
 from qmp_sb3.serialization.models import read_model
 
@@ -105,23 +104,24 @@ class LoadedPolicies(FixedPolicies):
                 raise ValueError(f"{self!r} has the {name} {own}, the environment {given}")
 
     def _outputs(self, features: th.Tensor) -> th.Tensor:
-        """Of each policy's network, ``(slots, count, 2 * act)``."""
+        """Of each policy's network, ``(slots, count, n_outputs)``."""
         if self.actor.flat.flat.device != features.device:
             self.actor.to(features.device)
-        return self.actor.network.every(features)[0][self.tasks].transpose(0, 1)
+        return self.actor.every(features)[self.tasks].transpose(0, 1)
 
     def mean_actions(self, features: th.Tensor) -> th.Tensor:
-        return th.tanh(split_parameters(self._outputs(features))[0])
+        return self.actor.head.mean_actions(self._outputs(features))
 
     def samples(self, features: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        return squashed_sample_log_prob(*split_parameters(self._outputs(features)), noise)
+        return self.actor.head.sample_log_prob(self._outputs(features), noise)
 
     def act(self, features: th.Tensor, which: np.ndarray, noise: th.Tensor) -> th.Tensor:
         rows = th.arange(len(features), device=features.device)
-        return sample_actions(self._outputs(features)[rows, th.from_numpy(which).to(features.device)], noise)
+        outputs = self._outputs(features)[rows, th.from_numpy(which).to(features.device)]
+        return self.actor.head.sample(outputs, noise)
 
     def log_prob(self, features: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        return squashed_log_prob(*split_parameters(self._outputs(features)), actions[:, None])
+        return self.actor.head.log_prob(self._outputs(features), actions[:, None])
 
 
 def _chosen(path: str, task: Any, names: tuple[str, ...]) -> list[int]:

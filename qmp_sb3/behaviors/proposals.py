@@ -12,7 +12,6 @@ import torch as th
 from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
-from qmp_sb3.policies.action_heads import sample_actions, split_parameters, squashed_sample_log_prob
 
 
 @dataclass
@@ -52,19 +51,16 @@ class Proposals:
     def candidates(self) -> int:
         return self.n_tasks + sum(group.count for group in self.fixed)
 
-    @property
-    def _act_dim(self) -> int:
-        return self.policy.acting.actor.n_out // 2
-
     @cached_property
     def _policies(self) -> tuple[th.Tensor, th.Tensor]:
-        """What every trained policy's network says, mean and log-std, ``(tasks, slots, 2 * act)``, and its mean action
-        ``(slots, tasks, act)``.
+        """What every trained policy's network says, ``(tasks, slots, n_outputs)``, and its mean action ``(slots, tasks,
+        act)``.
         """
-        return self.policy.acting.actor.every_policy(self.features)
+        acting = self.policy.acting
+        return acting.actor.every_policy(self.features, acting.action_head)
 
     def _noise(self, *shape: int) -> th.Tensor:
-        noise = th.randn((*shape, self._act_dim), generator=self.generator)
+        noise = th.randn((*shape, self.policy.acting.action_head.n_actions), generator=self.generator)
         return noise if self.features.device.type == "cpu" else noise.to(self.features.device)
 
     def mean_actions(self) -> th.Tensor:
@@ -76,9 +72,9 @@ class Proposals:
 
     def sampled_actions(self, samples: int) -> tuple[th.Tensor, th.Tensor]:
         """a ~ pi_j(.|s) ``(samples, slots, candidates, act)`` and log pi_j(a|s) ``(samples, slots, candidates)``."""
-        mean, log_std = split_parameters(self._policies[0].transpose(0, 1))
         noise = self._noise(samples, len(self.features), self.n_tasks)
-        actions, log_prob = squashed_sample_log_prob(mean, log_std, noise)
+        outputs = self._policies[0].transpose(0, 1)
+        actions, log_prob = self.policy.acting.action_head.sample_log_prob(outputs, noise)
         for group in self.fixed:
             noise = self._noise(samples, len(self.features), group.count)
             drawn, density = group.samples(self.features, noise)
@@ -92,7 +88,8 @@ class Proposals:
         :param critics: how many critics to ask, from the first; None for all
         :return: ``(critics, slots, candidates)``
         """
-        return self.policy.acting.critic.candidates(self.features, actions, self.layout, critics)[..., 0]
+        acting = self.policy.acting
+        return acting.value_head.values(acting.critic.candidates(self.features, actions, self.layout, critics))
 
     def own_values(self, features: th.Tensor, layout: TaskLayout, samples: int) -> th.Tensor:
         """V_i(s) = E_{a ~ pi_i} [mean_k Q_k(s, a) - alpha_i ln pi_i(a|s)] of each row's own task, ``(rows,)``.
@@ -102,9 +99,10 @@ class Proposals:
         :param samples: actions that the mean is taken over
         """
         acting = self.policy.acting
-        parameters = split_parameters(acting.actor.by_row(features, layout)[0])
-        actions, log_prob = squashed_sample_log_prob(*parameters, self._noise(samples, len(features)))
-        values = acting.critic.candidates(features, actions.transpose(0, 1), layout)[..., 0].mean(dim=0)
+        outputs = acting.actor.by_row(features, layout)[0]
+        actions, log_prob = acting.action_head.sample_log_prob(outputs, self._noise(samples, len(features)))
+        values = acting.value_head.values(acting.critic.candidates(features, actions.transpose(0, 1), layout))
+        values = values.mean(dim=0)
         alpha = self.temperature()[layout.tasks_tensor.to(values.device)]
         return (values - alpha[:, None] * log_prob.T).mean(dim=1)
 
@@ -120,7 +118,7 @@ class Proposals:
             noise.zero_()
         trained = np.where(chosen < self.n_tasks, chosen, self.tasks) if self.fixed else chosen
         if "_policies" in self.__dict__:
-            actions = sample_actions(self._policies[0], noise, trained)
+            actions = self.policy.acting.action_head.sample(self._policies[0], noise, trained)
         else:
             layout = self.layout if trained is self.tasks else TaskLayout.of(trained, self.n_tasks)
             actions = self.policy.actor.act(self.features, layout, noise)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from qmp_envs.task_set import TaskSet
 from qmp_sb3.behaviors.behavior import Behavior
 from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.behaviors.proposals import Proposals
-
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.learner import Learner
 
 
 class Wrapper(Behavior):
@@ -39,11 +37,11 @@ class Wrapper(Behavior):
     def bind(self, n_tasks: int, task_set: TaskSet | None = None) -> None:
         self.inner.bind(n_tasks, task_set)
 
-    def attach(self, model: MultiTaskSAC) -> None:
-        self.inner.attach(model)
+    def attach(self, learner: Learner) -> None:
+        self.inner.attach(learner)
 
-    def learn(self, model: MultiTaskSAC) -> None:
-        self.inner.learn(model)
+    def learn(self, learner: Learner) -> None:
+        self.inner.learn(learner)
 
     def columns(self) -> Mapping[str, tuple[int, ...]]:
         return self.inner.columns()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 from torch import nn
 
 from qmp_sb3.hooks.hook import Hook
+from qmp_sb3.learner import Learner
 from qmp_sb3.networks import IndependentMLP
 from qmp_sb3.networks.flat_parameters import refuse_other_moments
-from qmp_sb3.policies.action_heads import split_parameters, squashed_log_prob
-
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 
 class Distill(Hook):
@@ -51,51 +48,50 @@ class Distill(Hook):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({"_learned": None} | state)  # older files have the policy itself
 
-    def bind(self, model: MultiTaskSAC) -> None:
-        if not isinstance(model.actor.network, IndependentMLP):
+    def bind(self, learner: Learner) -> None:
+        if not isinstance(learner.policy.actor.network, IndependentMLP):
             raise ValueError(
-                f"{self!r} copies one policy into those of all tasks; networks={model.networks!r} has no separate "
-                "ones, use 'independent'"
+                f"{self!r} copies one policy into those of all tasks; networks={learner.policy.networks!r} has no "
+                "separate ones, use 'independent'"
             )
         if self._center is None:
-            self._begin(model)
+            self._begin(learner)
 
-    def _begin(self, model: MultiTaskSAC) -> None:
-        networks = deepcopy(model.actor.network)
+    def _begin(self, learner: Learner) -> None:
+        networks = deepcopy(learner.policy.actor.network)
         assert isinstance(networks, IndependentMLP)
         self._center = networks.only(0)
-        self._optimizer = th.optim.Adam(self._center.parameters(), lr=model.lr_schedule(1.0))
+        self._optimizer = th.optim.Adam(self._center.parameters(), lr=learner.first_learning_rate)
         if self._learned is not None:
             refuse_other_moments(self._optimizer, self._learned["optimizer"], repr(self))
             self._center.load_state_dict(self._learned["center"])
             self._optimizer.load_state_dict(self._learned["optimizer"])
             self._learned = None
 
-    def after_updates(self, model: MultiTaskSAC) -> None:
-        periods = model.num_timesteps // self.steps
+    def after_updates(self, learner: Learner) -> None:
+        periods = learner.num_timesteps // self.steps
         due, self.done = periods > self.done, periods  # fewer where the steps are counted anew
         if due:
-            self.distill(model)
+            self.distill(learner)
 
-    def distill(self, model: MultiTaskSAC) -> None:
+    def distill(self, learner: Learner) -> None:
         """Fit the central policy and copy it into all others."""
         if self._center is None:
-            self._begin(model)
+            self._begin(learner)
         assert self._center is not None and self._optimizer is not None
-        _move(self._center, self._optimizer, model.device)
-        each = max(1, model.batch_size // model.n_tasks)
+        _move(self._center, self._optimizer, learner.device)
+        each = max(1, learner.batch_size // learner.n_tasks)
         for _ in range(self.updates):
-            batch = model.replay_buffer.sample(each, env=model._vec_normalize_env)
+            batch = learner.sample(each)
             inputs, actions = batch.observations.flatten(0, 1), batch.actions.flatten(0, 1)
-            mean, log_std = split_parameters(self._center(inputs[None])[0, 0])
-            log_prob = squashed_log_prob(mean, log_std, actions)
+            log_prob = learner.policy.actor.head.log_prob(self._center(inputs[None])[0, 0], actions)
             weights = batch.corrected_weights
             weights = th.ones_like(log_prob) if weights is None else weights.flatten()
             loss = -(weights * log_prob).sum() / weights.sum()
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-        network = model.actor.network
+        network = learner.policy.actor.network
         with th.no_grad():
             for own, center in zip(network.parameters(), self._center.parameters(), strict=True):
                 own.copy_(center.expand_as(own))

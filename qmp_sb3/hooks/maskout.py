@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch as th
@@ -10,11 +10,9 @@ import torch as th
 from qmp_sb3.algorithms.checks import closest
 from qmp_sb3.common.devices import to_device
 from qmp_sb3.hooks.hook import Hook
+from qmp_sb3.learner import Learner
 from qmp_sb3.networks.paco import TaskVectors
 from qmp_sb3.replay import Batch
-
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 RESETS = ("interpolate", "copy", "none")
 
@@ -43,28 +41,28 @@ class Maskout(Hook):
     def __repr__(self) -> str:
         return f"maskout({self.limit:g})" if self.reset == "interpolate" else f"maskout({self.limit:g}, {self.reset!r})"
 
-    def task_factor(self, model: MultiTaskSAC, critic_losses: th.Tensor) -> th.Tensor:
+    def task_factor(self, learner: Learner, critic_losses: th.Tensor) -> th.Tensor:
         return (critic_losses <= self.limit).to(critic_losses.dtype)
 
-    def after_update(self, model: MultiTaskSAC, batch: Batch, losses: th.Tensor) -> None:
-        parts = model.policy.common.of_type(TaskVectors)
+    def after_update(self, learner: Learner, batch: Batch, critic_losses: th.Tensor) -> None:
+        parts = learner.policy.common.of_type(TaskVectors)
         if self.reset == "none" or not parts:
             return
-        exploded = ~(losses[1] <= self.limit)
-        tasks, rng = len(exploded), model.streams.objective
+        exploded = ~(critic_losses <= self.limit)
+        tasks, rng = len(exploded), learner.streams.objective
         draws = rng.random((tasks, tasks), dtype=np.float32)
         for part in parts:
             fresh = rng.uniform(-1.0, 1.0, part.vectors.shape).astype(np.float32)
-            shares, begun = to_device(draws, losses.device), to_device(fresh, losses.device)
+            shares, begun = to_device(draws, critic_losses.device), to_device(fresh, critic_losses.device)
             kept = reset_vectors(part.vectors.data, exploded, shares, begun, copy=self.reset == "copy")
             part.vectors.data.copy_(kept)
             # In the targets too: else what they say of next states stays exploded, and the task masked.
-            for name, of_critic in model.critic.network.common.items():
-                copy = model.critic_target.network.common[name]
+            for name, of_critic in learner.policy.critic.network.common.items():
+                copy = learner.policy.critic_target.network.common[name]
                 if of_critic is part and isinstance(copy, TaskVectors):
                     copy.vectors.data.copy_(th.where(exploded[:, None], kept, copy.vectors.data))
 
-    def after_updates(self, model: MultiTaskSAC) -> None:
+    def after_updates(self, learner: Learner) -> None:
         """Nothing: all is done in the gradient steps."""
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch as th
 
 from qmp_sb3.common.devices import to_device
 from qmp_sb3.hooks.hook import Hook
+from qmp_sb3.learner import Learner
 from qmp_sb3.networks.shared_unique import UniqueFeatures
 from qmp_sb3.objectives.triplet import triplet_loss, triplet_rows
 from qmp_sb3.replay import Batch
-
-if TYPE_CHECKING:
-    from qmp_sb3.algorithms.sac import MultiTaskSAC
 
 
 class Triplet(Hook):
@@ -35,17 +33,17 @@ class Triplet(Hook):
     def __repr__(self) -> str:
         return f"triplet({self.margin:g})"
 
-    def bind(self, model: MultiTaskSAC) -> None:
-        if not model.policy.common.of_type(UniqueFeatures):
+    def bind(self, learner: Learner) -> None:
+        if not learner.policy.common.of_type(UniqueFeatures):
             raise ValueError(
-                f"{self!r} trains unique features; networks={model.networks!r} has none, use 'shared_unique'"
+                f"{self!r} trains unique features; networks={learner.policy.networks!r} has none, use 'shared_unique'"
             )
 
-    def after_update(self, model: MultiTaskSAC, batch: Batch, losses: th.Tensor) -> None:
+    def after_update(self, learner: Learner, batch: Batch, critic_losses: th.Tensor) -> None:
         tasks, size = batch.rewards.shape
         if tasks == 1:
             return
-        draws = to_device(model.streams.objective.random((3, tasks, size), dtype="float32"), batch.rows.device)
+        draws = to_device(learner.streams.objective.random((3, tasks, size), dtype="float32"), batch.rows.device)
         counts = batch.task_counts()
         positive, other, negative = triplet_rows(counts, size, draws)
         weights = None
@@ -53,13 +51,13 @@ class Triplet(Hook):
             usable = (batch.weights > 0) & (counts[other] > 0)
             weights = usable / usable.sum().clamp(min=1)
         own = th.arange(tasks, device=batch.rows.device)[:, None]
-        for unique in model.policy.common.of_type(UniqueFeatures):
+        for unique in learner.policy.common.of_type(UniqueFeatures):
             features = unique(batch.observations)
             loss = triplet_loss(features, features[own, positive], features[other, negative], self.margin, weights)
             unique.flat.backward(loss)
-            if model.max_grad_norm is not None:
-                unique.flat.clip_(model.max_grad_norm)
+            if learner.max_grad_norm is not None:
+                unique.flat.clip_(learner.max_grad_norm)
             unique.step()
 
-    def after_updates(self, model: MultiTaskSAC) -> None:
+    def after_updates(self, learner: Learner) -> None:
         """Nothing: all is done in the gradient steps."""

@@ -14,7 +14,7 @@ from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.native.perceptrons import NativePerceptrons
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.networks.stacked_linear import stacked_linear
-from qmp_sb3.networks.task_module import TaskModule
+from qmp_sb3.networks.task_module import PolicyHead, TaskModule
 
 FEW_ROWS = 16  # rows per network up to which NumPy is the faster one on a CPU
 
@@ -124,10 +124,10 @@ class IndependentMLP(TaskModule):
             return native.every(inputs)
         return self.forward(inputs.expand(self.n_tasks, *inputs.shape))
 
-    def every_policy(self, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        native = self._compiled()
+    def every_policy(self, inputs: th.Tensor, head: PolicyHead) -> tuple[th.Tensor, th.Tensor]:
+        native = self._compiled() if head.compiled else None
         if native is None:
-            return super().every_policy(inputs)
+            return super().every_policy(inputs, head)
         outputs, means = native.every_policy(inputs)
         return outputs[0], means
 

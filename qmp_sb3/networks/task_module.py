@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch as th
 from torch import nn
@@ -13,6 +13,14 @@ from qmp_sb3.common.task_layout import TaskLayout
 
 if TYPE_CHECKING:
     from qmp_sb3.networks.common import CommonPart
+
+
+class PolicyHead(Protocol):
+    """What networks ask of an action head (:mod:`qmp_sb3.policies.action_heads`)."""
+
+    compiled: ClassVar[bool]
+
+    def mean_actions(self, outputs: th.Tensor) -> th.Tensor: ...
 
 
 class TaskModule(nn.Module, ABC):
@@ -95,12 +103,12 @@ class TaskModule(nn.Module, ABC):
         :return: ``(copies, tasks, batch, n_out)``
         """
 
-    def every_policy(self, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """As :meth:`every`, for policies: their first copy's outputs ``(tasks, batch, n_out)``, and tanh of the first
-        half of each, ``(batch, tasks, n_out / 2)``.
+    def every_policy(self, inputs: th.Tensor, head: PolicyHead) -> tuple[th.Tensor, th.Tensor]:
+        """As :meth:`every`, for policies: their first copy's outputs ``(tasks, batch, n_out)``, and the mean action
+        that a head makes of each, ``(batch, tasks, act)``.
         """
         outputs = self.every(inputs)[0]
-        return outputs, th.tanh(outputs[..., : self.n_out // 2]).transpose(0, 1)
+        return outputs, head.mean_actions(outputs).transpose(0, 1)
 
     def by_row(self, inputs: th.Tensor, layout: TaskLayout) -> th.Tensor:
         """Each row through the parameters of its own task.

@@ -1,7 +1,14 @@
 """The objective part: what is minimised, and how are tasks combined?"""
 
 from qmp_sb3.objectives.gradients import GRADIENTS
-from qmp_sb3.objectives.sac import absolute_errors, actor_loss, bellman_target, critic_loss, temperature_loss
+from qmp_sb3.objectives.sac import (
+    absolute_errors,
+    actor_loss,
+    bellman_target,
+    critic_loss,
+    entropy_bonus,
+    temperature_loss,
+)
 from qmp_sb3.objectives.task_weights import TASK_WEIGHTS
 
 __all__ = [
@@ -11,5 +18,6 @@ __all__ = [
     "actor_loss",
     "bellman_target",
     "critic_loss",
+    "entropy_bonus",
     "temperature_loss",
 ]

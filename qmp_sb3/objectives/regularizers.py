@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch as th
 
 from qmp_sb3.common.devices import to_device
-from qmp_sb3.policies import MultiTaskActor
 from qmp_sb3.replay import Batch
+
+
+class GaussianHead(Protocol):
+    """An action head with a mean and a log standard deviation."""
+
+    def parameters(self, outputs: th.Tensor) -> tuple[th.Tensor, ...]: ...
+
+
+class Policies(Protocol):
+    """What a regularizer asks of the actor (:class:`~qmp_sb3.policies.MultiTaskActor`)."""
+
+    n_tasks: int
+
+    @property
+    def head(self) -> GaussianHead: ...
+
+    def every(self, features: th.Tensor) -> th.Tensor:
+        """What the head reads of every policy, ``(tasks, rows, n_outputs)``, for features ``(rows, features)``."""
+        ...
 
 
 class Regularizer(ABC):
@@ -23,7 +42,7 @@ class Regularizer(ABC):
         """
 
     @abstractmethod
-    def __call__(self, actor: MultiTaskActor, batch: Batch) -> th.Tensor:
+    def __call__(self, actor: Policies, batch: Batch) -> th.Tensor:
         """``(tasks,)``"""
 
 
@@ -59,11 +78,11 @@ class DivideAndConquer(Regularizer):
         if self.beta.ndim == 2 and self.beta.shape != (n_tasks, n_tasks):
             raise ValueError(f"{self!r} has a matrix {self.beta.shape}; {n_tasks} tasks need {(n_tasks, n_tasks)}")
 
-    def __call__(self, actor: MultiTaskActor, batch: Batch) -> th.Tensor:
+    def __call__(self, actor: Policies, batch: Batch) -> th.Tensor:
         tasks = actor.n_tasks
         share = max(1, batch.observations.shape[1] // tasks)
         states = batch.observations[:, :share].flatten(0, 1)
-        mean, log_std = actor.every(states)  # (tasks, states, act)
+        mean, log_std = actor.head.parameters(actor.every(states))  # (tasks, states, act)
         others = mean.detach(), log_std.detach()
         divergence = gaussian_kl(others[0][None], others[1][None], mean[:, None], log_std[:, None]).mean(dim=(2, 3))
         beta = to_device(th.as_tensor(self.beta, dtype=mean.dtype), mean.device).expand(tasks, tasks)

@@ -16,19 +16,19 @@ def task_mean(values: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
     return values.mean(dim=-1) if weights is None else (weights * values).sum(dim=-1)
 
 
-def bellman_target(
-    rewards: th.Tensor,
-    discounts: th.Tensor,
-    next_values: th.Tensor,
-    next_log_prob: th.Tensor,
-    temperature: th.Tensor,
-) -> th.Tensor:
+def entropy_bonus(log_prob: th.Tensor, temperature: th.Tensor) -> th.Tensor:
+    """-alpha log pi(a|s), what eq. 3 adds to an action's value."""
+    return -temperature[:, None] * log_prob
+
+
+def bellman_target(rewards: th.Tensor, discounts: th.Tensor, next_values: th.Tensor, bonuses: th.Tensor) -> th.Tensor:
     """y = r + gamma (min_k Q_k(s', a') - alpha log pi(a'|s')), eq. 5 with the minimum over target critics.
 
     :param discounts: gamma, zero where the next state is terminal
     :param next_values: target critics at a' ~ pi(.|s'), ``(critics, tasks, batch)``
+    :param bonuses: :func:`entropy_bonus` of a'
     """
-    return rewards + discounts * (next_values.amin(dim=0) - temperature[:, None] * next_log_prob)
+    return rewards + discounts * (next_values.amin(dim=0) + bonuses)
 
 
 def absolute_errors(values: th.Tensor, target: th.Tensor) -> th.Tensor:

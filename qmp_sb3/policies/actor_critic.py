@@ -17,11 +17,13 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import get_device
 
 from qmp_sb3.common.encoding import encode_observations
+from qmp_sb3.common.expressions import part
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.networks import TaskModule
 from qmp_sb3.networks.choice import network_choice
 from qmp_sb3.networks.flat_parameters import FlatParameters
-from qmp_sb3.policies.action_heads import sample_actions, split_parameters, squashed_sample_log_prob
+from qmp_sb3.policies.action_heads import ActionHead, SquashedGaussian
+from qmp_sb3.policies.value_heads import VALUE_HEADS, ValueHead
 from qmp_sb3.serialization.trees import is_pickle, read_tree, refuse_pickle, write_tree
 
 SelfSavedPolicy = TypeVar("SelfSavedPolicy", bound="SavedPolicy")
@@ -109,7 +111,7 @@ class TaskPolicy(SavedPolicy):
 
 
 class MultiTaskActor(TaskPolicy):
-    """The squashed-Gaussian policies of all tasks.
+    """The policies of all tasks: a network for each, and a head that makes actions of what it says.
 
     :param observation_space: observation space of one environment
     :param action_space: action space of one environment
@@ -119,6 +121,7 @@ class MultiTaskActor(TaskPolicy):
     """
 
     role = "actor"
+    head_class: ClassVar[type[ActionHead]] = SquashedGaussian
 
     def __init__(
         self,
@@ -129,20 +132,29 @@ class MultiTaskActor(TaskPolicy):
         network_kwargs: dict[str, Any],
     ) -> None:
         super().__init__(observation_space, action_space, n_tasks, squash_output=True)
-        n_in, n_out = get_flattened_obs_dim(observation_space), 2 * get_action_dim(action_space)
-        self._build(family, n_in, n_out, network_kwargs)
+        self.head = self.head_class(get_action_dim(action_space))
+        self._build(family, get_flattened_obs_dim(observation_space), self.head.n_outputs, network_kwargs)
 
-    def forward(self, features: th.Tensor, tasks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
-        """Features ``(tasks, batch, features)`` to mean and log-std before squashing, ``(tasks, batch, act)``."""
-        return split_parameters(self.network(features, tasks)[0])
+    def forward(self, features: th.Tensor, tasks: th.Tensor | None = None) -> tuple[th.Tensor, ...]:
+        """Features ``(tasks, batch, features)`` to mean and log-std before squashing, ``(tasks, batch, act)`` each.
 
-    def every(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Features ``(rows, features)`` to every task's mean and log-std before squashing, ``(tasks, rows, act)``."""
-        return split_parameters(self.network.every(features)[0])
+        :param tasks: the task of each block, None for all tasks in order
+        """
+        return self.head.parameters(self.outputs(features, tasks))
 
-    def action_log_prob(self, features: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """A reparameterised action ``(tasks, batch, act)`` and its log-probability ``(tasks, batch)``."""
-        return squashed_sample_log_prob(*self.forward(features), noise)
+    def outputs(self, features: th.Tensor, tasks: th.Tensor | None = None) -> th.Tensor:
+        """What the head reads of features ``(tasks, batch, features)``, ``(tasks, batch, n_outputs)``."""
+        return self.network(features, tasks)[0]
+
+    def every(self, features: th.Tensor) -> th.Tensor:
+        """What the head reads of every policy, ``(tasks, rows, n_outputs)``, for features ``(rows, features)``."""
+        return self.network.every(features)[0]
+
+    def action_log_prob(
+        self, features: th.Tensor, noise: th.Tensor, tasks: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """A reparameterized action ``(tasks, batch, act)`` and its log-probability ``(tasks, batch)``."""
+        return self.head.sample_log_prob(self.outputs(features, tasks), noise)
 
     def act(
         self,
@@ -154,9 +166,9 @@ class MultiTaskActor(TaskPolicy):
         """Actions in [-1, 1], ``(rows, act)``, of each row's own task for features ``(rows, features)``."""
         outputs = self.network.by_row(features, layout)[0]
         if deterministic:
-            return th.tanh(split_parameters(outputs)[0])
-        shape = len(features), self.network.n_out // 2
-        return sample_actions(outputs, th.randn(shape, device=features.device) if noise is None else noise)
+            return self.head.mean_actions(outputs)
+        shape = len(features), self.head.n_actions
+        return self.head.sample(outputs, th.randn(shape, device=features.device) if noise is None else noise)
 
     def only_task(self, rows: int) -> np.ndarray:
         """Task 0 for each row, ``(rows,)``.
@@ -178,7 +190,7 @@ class MultiTaskCritic(TaskPolicy):
     """An ensemble of action-value functions for every task.
 
     :param n_critics: size of the ensemble
-    :param n_tasks: number of tasks
+    :param value_head: what a critic says, a word of :data:`~qmp_sb3.policies.value_heads.VALUE_HEADS`
     """
 
     role = "critic"
@@ -191,22 +203,33 @@ class MultiTaskCritic(TaskPolicy):
         family: str,
         network_kwargs: dict[str, Any],
         n_critics: int = 2,
+        value_head: str = "scalar",
     ) -> None:
         super().__init__(observation_space, action_space, n_tasks)
         self.n_critics = n_critics
+        self.head: ValueHead = part("value_head", value_head, VALUE_HEADS)
         n_in = get_flattened_obs_dim(observation_space) + get_action_dim(action_space)
-        self._build(family, n_in, 1, network_kwargs, copies=n_critics)
+        self._build(family, n_in, self.head.n_outputs, network_kwargs, copies=n_critics)
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, critics: int | None = None) -> th.Tensor:
-        """Features and actions side by side, ``(tasks, batch, features + act)``, to ``(critics, tasks, batch)``.
+        """:meth:`values`"""
+        return self.values(inputs, tasks, critics)
 
+    def values(self, inputs: th.Tensor, tasks: th.Tensor | None = None, critics: int | None = None) -> th.Tensor:
+        """Expected returns ``(critics, tasks, batch)`` of features and actions side by side.
+
+        :param inputs: ``(tasks, batch, features + act)``
         :param tasks: the task of each block, None for all tasks in order
         :param critics: how many of the critics to evaluate, from the first; None for all
         """
-        return self.network(inputs, tasks, critics).squeeze(-1)
+        return self.head.values(self.network(inputs, tasks, critics))
+
+    def outputs(self, inputs: th.Tensor) -> th.Tensor:
+        """What the head reads, ``(critics, tasks, batch, n_outputs)``, of inputs as for :meth:`values`."""
+        return self.network(inputs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | dict(n_critics=self.n_critics)
+        return super()._get_constructor_parameters() | dict(n_critics=self.n_critics, value_head=repr(self.head))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         raise TypeError("a critic does not act: call predict() on the policy or the actor")

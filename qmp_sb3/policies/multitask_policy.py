@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch as th
@@ -21,7 +21,9 @@ from qmp_sb3.networks.choice import parts_in_common
 from qmp_sb3.networks.common import PartsInCommon
 from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
 from qmp_sb3.networks.independent import IndependentMLP
+from qmp_sb3.policies.action_heads import ActionHead
 from qmp_sb3.policies.actor_critic import MultiTaskActor, MultiTaskCritic, SavedPolicy
+from qmp_sb3.policies.value_heads import ValueHead
 
 DEFAULT_NET_ARCH = (256, 256)
 _READY = (np.dtype(np.float32), th.float32)  # rows of these types are inputs as they are
@@ -32,6 +34,8 @@ class ActingNetworks(NamedTuple):
 
     actor: TaskModule
     critic: TaskModule
+    action_head: ActionHead
+    value_head: ValueHead
     parameters: FlatParameters
 
 
@@ -46,6 +50,7 @@ class MultiTaskPolicy(SavedPolicy):
     :param net_arch: hidden widths, or ``{"pi": [...], "qf": [...]}``
     :param activation_fn: the hidden units' activation
     :param n_critics: critics per task
+    :param value_head: what a critic says, a word of :data:`~qmp_sb3.policies.value_heads.VALUE_HEADS`
     :param initialization: how weights start, or ``{"actor": name, "critic": name}``
         (:data:`qmp_sb3.networks.initialization.INITIALIZATIONS`)
     :param optimizer_class: optimizer of actor and critics
@@ -53,6 +58,8 @@ class MultiTaskPolicy(SavedPolicy):
     :param generator: source of the initial weights
     """
 
+    actor_class: ClassVar[type[MultiTaskActor]] = MultiTaskActor
+    critic_class: ClassVar[type[MultiTaskCritic]] = MultiTaskCritic
     action_space: spaces.Box
     actor: MultiTaskActor
     critic: MultiTaskCritic
@@ -70,6 +77,7 @@ class MultiTaskPolicy(SavedPolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
         n_critics: int = 2,
+        value_head: str = "scalar",
         initialization: str | dict[str, str] = "linear",
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -103,16 +111,19 @@ class MultiTaskPolicy(SavedPolicy):
                 network_kwargs=network_kwargs,
             )
 
-        self.actor = MultiTaskActor(**arguments("actor"))
-        self.critic = MultiTaskCritic(**arguments("critic"), n_critics=n_critics)
+        self.actor = self.actor_class(**arguments("actor"))
+        of_critic: dict[str, Any] = dict(n_critics=n_critics, value_head=value_head)
+        self.critic = self.critic_class(**arguments("critic"), **of_critic)
         parts = {f"{number}.{name}": one for number, of in enumerate(common.values()) for name, one in of.items()}
         common = deepcopy(common)
-        self.critic_target = MultiTaskCritic(**arguments("critic"), n_critics=n_critics)
+        self.critic_target = self.critic_class(**arguments("critic"), **of_critic)
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False)
         self.critic_target.set_training_mode(False)
         #: kept apart: to look up a module's module takes PyTorch as long as a small layer does
-        self.acting = ActingNetworks(self.actor.network, self.critic.network, self.actor.flat)
+        self.acting = ActingNetworks(
+            self.actor.network, self.critic.network, self.actor.head, self.critic.head, self.actor.flat
+        )
         for module in (self.actor, self.critic):
             module.optimizer = make_optimizer(self.optimizer_class, module.flat, lr_schedule(1), self.optimizer_kwargs)
         self.common = PartsInCommon(parts, self.optimizer_class, lr_schedule(1), self.optimizer_kwargs)
@@ -127,6 +138,7 @@ class MultiTaskPolicy(SavedPolicy):
             net_arch=self.net_arch,
             activation_fn=self.activation_fn,
             n_critics=self.n_critics,
+            value_head=repr(self.critic.head),
             initialization=self.initialization,
             optimizer_class=self.optimizer_class,
             optimizer_kwargs=self.optimizer_kwargs,

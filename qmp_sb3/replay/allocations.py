@@ -19,6 +19,8 @@ class Allocation(ABC):
     needs_priorities: ClassVar[bool] = False
     #: whether its importance weights are about the tasks too, which needs rows that count alike whatever their task
     weighs_tasks: bool = False
+    #: whether the native update has it
+    compiled: ClassVar[bool] = False
 
     def bind(self, batch_size: int, n_tasks: int) -> None:
         """Check that a batch can be divided like this; called when the model is built.
@@ -49,6 +51,8 @@ class Allocation(ABC):
 class Own(Allocation):
     """``batch_size`` of each task: as many separate learners would take."""
 
+    compiled = True
+
     def __repr__(self) -> str:
         return "own"
 
@@ -78,6 +82,8 @@ class _Total(Allocation):
 
 class Equal(_Total):
     """The same number of each task, ``total // tasks``: with ``total=None`` the same as :class:`Own`."""
+
+    compiled = True
 
     def counts(self, batch_size: int, masses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         each = max(1, self.of_all(batch_size, len(masses)) // len(masses))

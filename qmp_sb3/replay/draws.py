@@ -15,6 +15,10 @@ class Draw(ABC):
 
     #: whether every transition has a priority
     prioritized: ClassVar[bool] = False
+    #: exponent of the importance weights of what is drawn
+    beta: float = 1.0
+    #: whether the native update has it
+    compiled: ClassVar[bool] = False
 
     def anneal(self, remaining: float) -> None:
         """Be told, before updates, how much of the training remains.
@@ -27,8 +31,8 @@ class Draw(ABC):
         return {}
 
     @abstractmethod
-    def kept(self, known: Priorities | None, written: np.ndarray, rows: int) -> Priorities | None:
-        """The priorities that a replay buffer keeps for this, None for none.
+    def make_priorities(self, known: Priorities | None, written: np.ndarray, rows: int) -> Priorities | None:
+        """The priorities that a replay buffer is to keep, None for none.
 
         :param known: those that it has
         :param written: transitions of each task that it has, ``(tasks,)``
@@ -39,10 +43,12 @@ class Draw(ABC):
 class Uniform(Draw):
     """Every transition of a task is as likely as any other."""
 
+    compiled = True
+
     def __repr__(self) -> str:
         return "uniform"
 
-    def kept(self, known: Priorities | None, written: np.ndarray, rows: int) -> None:
+    def make_priorities(self, known: Priorities | None, written: np.ndarray, rows: int) -> None:
         return None
 
 
@@ -76,7 +82,7 @@ class Prioritized(Draw):
         return f"per({self.alpha:g}, {self.first_beta:g}{last})"
 
     @property
-    def beta(self) -> float:
+    def beta(self) -> float:  # type: ignore[override]
         """As far as it has come."""
         return 1.0 - (1.0 - self.first_beta) * self.remaining
 
@@ -86,10 +92,10 @@ class Prioritized(Draw):
     def measures(self) -> dict[str, float]:
         return {"beta": self.beta}
 
-    def kept(self, known: Priorities | None, written: np.ndarray, rows: int) -> Priorities:
+    def make_priorities(self, known: Priorities | None, written: np.ndarray, rows: int) -> Priorities:
         if known is None:
-            return Priorities(rows, written, self)
-        known.follow(self)
+            return Priorities(rows, written, self.alpha, self.epsilon)
+        known.follow(self.alpha, self.epsilon)
         return known
 
 

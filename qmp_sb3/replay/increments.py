@@ -54,16 +54,16 @@ def rows_since(buffer: MultiTaskReplayBuffer, since: np.ndarray) -> Rows:
     """
     first, end = np.minimum(np.maximum(since, oldest(buffer)), buffer.written), buffer.written.copy()
     piece = Rows(first, end, np.zeros((0, buffer.form.width), np.float32))
-    return Rows(first, end, buffer._table.on_host(_places(buffer, *piece.numbers)))
+    return Rows(first, end, buffer.rows.on_host(_places(buffer, *piece.numbers)))
 
 
 def snapshot(buffer: MultiTaskReplayBuffer) -> dict[str, Any]:
     """All of a buffer but its rows, as plain values: counters, priorities, sums and segments that are not complete."""
-    index, priorities = buffer._index, buffer.priorities
+    index, priorities = buffer.segment_index, buffer.priorities
     return {
         "shape": _shape(buffer),
         "written": buffer.written.copy(),
-        "sums": buffer._sums.snapshot(),
+        "sums": buffer.n_step_sums.snapshot(),
         "segments": None if index is None else index.snapshot() | {"next_row": _next_rows(buffer)},
         "priorities": None if priorities is None else priorities.snapshot(),
     }
@@ -90,18 +90,18 @@ def restore(buffer: MultiTaskReplayBuffer, snapshot: Mapping[str, Any], pieces: 
             break
         tasks, numbers = piece.numbers
         needed = (numbers >= reached[tasks]) & (numbers < written[tasks])
-        buffer._table.write(_places(buffer, tasks[needed], numbers[needed]), piece.rows[needed])
+        buffer.rows.write(_places(buffer, tasks[needed], numbers[needed]), piece.rows[needed])
         reached = np.clip(piece.end, reached, written)
     if (reached < written).any():
         raise ValueError(
             f"the replay buffers miss {int((written - reached).sum())} of {int((written - wanted).sum())} rows"
         )
     buffer.written, buffer.sizes, buffer.positions = written, written - wanted, written % buffer.buffer_size
-    buffer._sums.restore(snapshot["sums"])
-    if buffer._index is not None:
+    buffer.n_step_sums.restore(snapshot["sums"])
+    if buffer.segment_index is not None:
         segments = snapshot["segments"]
-        buffer._index.resume(segments)
-        buffer._table.put(_first_places(buffer), buffer.form.places["next_row"].start, segments["next_row"])
+        buffer.segment_index.resume(segments)
+        buffer.rows.put(_first_places(buffer), buffer.form.places["next_row"].start, segments["next_row"])
     if buffer.priorities is not None:
         buffer.priorities.restore(snapshot["priorities"])
 
@@ -121,5 +121,5 @@ def _first_places(buffer: MultiTaskReplayBuffer) -> np.ndarray:
 
 def _next_rows(buffer: MultiTaskReplayBuffer) -> np.ndarray:
     """How far each of those rows' successor is: written when that comes, after the row itself."""
-    places = th.from_numpy(_first_places(buffer)).to(buffer._table.home)
-    return buffer._table.column(places, buffer.form.places["next_row"].start).cpu().numpy()
+    places = th.from_numpy(_first_places(buffer)).to(buffer.rows.home)
+    return buffer.rows.column(places, buffer.form.places["next_row"].start).cpu().numpy()

@@ -28,11 +28,11 @@ from qmp_sb3.replay.segments import SEGMENT_COLUMNS, SegmentIndex, Segments, fol
 from qmp_sb3.replay.tables import HostTable, Table, host_memory, make_table, refuse_too_large, size_of
 
 _VIEWS = ("table", "observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
-_FOLLOWING = ("_table", "_index", "_added", "_staged", "form", "features", "action_dim", "obs_shape")
+_FOLLOWING = ("rows", "segment_index", "_added", "_staged", "form", "features", "action_dim", "obs_shape")
 
 
 class MultiTaskReplayBuffer(ReplayBuffer):
-    """``buffer_size`` transitions for each task; the allocation says how many of each a batch holds, the draw which.
+    """``buffer_size`` transitions for each task; ``replay`` says how many of each a batch holds, ``draw`` which.
 
     The rows are one float32 ``table`` ``(rows, tasks, width)``, see
     :class:`~qmp_sb3.replay.row_format.RowFormat`; SB3's arrays (``observations``, ``actions``, ...) are views of it. On
@@ -49,8 +49,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     :param n_steps: rewards summed per transition (n-step returns), never beyond an episode's end
     :param gamma: discount inside that sum
     :param rng: source of the sampled indices
-    :param allocation: how many transitions of each task a batch holds
-    :param drawing: which transitions of a task these are
+    :param replay: how many transitions of each task a batch holds
+    :param draw: which transitions of a task these are
     :param columns: what else to keep of each transition, name -> shape: what a task set needs to reward it again
     :param storage: where the rows are: ``"memory"``, ``"device"``, or a directory, for a file in it that is gone when
         the process ends; None for the device if that is a GPU where they take at most half of the free memory, else
@@ -74,8 +74,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
         rng: np.random.Generator | None = None,
-        allocation: Allocation | None = None,
-        drawing: Draw | None = None,
+        replay: Allocation | None = None,
+        draw: Draw | None = None,
         columns: Mapping[str, tuple[int, ...]] | None = None,
         storage: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.device = get_device(device)
         self.n_steps, self.gamma = n_steps, gamma
         self.rng = np.random.default_rng() if rng is None else rng
-        self.allocation = Own() if allocation is None else allocation
+        self.replay = Own() if replay is None else replay
         self.columns = dict(columns or {})
         self.features, self.action_dim = get_flattened_obs_dim(observation_space), get_action_dim(action_space)
         self.form = RowFormat(self.features, self.action_dim, self.columns)
@@ -102,14 +102,14 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.storage = storage
         self.set_slot_tasks(np.arange(n_envs) % n_tasks)
         self._keep_in(self._make_table())
-        self.drawing = Uniform() if drawing is None else drawing
+        self.draw: Draw = Uniform() if draw is None else draw
         self.reset()
 
     def _make_table(self) -> Table:
         return make_table((self.buffer_size, self.n_tasks, self.form.width), self.device, self.storage)
 
     def _keep_in(self, table: Table) -> None:
-        self._table, self.table = table, table.values
+        self.rows, self.table = table, table.values
         one_by_one = int(np.prod(self.obs_shape)) == self.features
         shape = (self.buffer_size, self.n_tasks, *(self.obs_shape if one_by_one else (self.features,)))
         self.observations = self.table[..., self.form.observation].reshape(shape)
@@ -122,19 +122,19 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     def to(self, device: th.device) -> None:
         """Go to another device, with all transitions."""
         there = get_device(device)  # the CPU where there is no GPU
-        if there != self._table.device:
-            self.device, used = there, self._table.first(self.size())
+        if there != self.rows.device:
+            self.device, used = there, self.rows.first(self.size())
             self._keep_in(self._make_table())
-            self._table.fill(used)
+            self.rows.fill(used)
         self.device = device
 
     def __str__(self) -> str:
         """How large the buffers are and where."""
-        gigabytes = size_of(self._table.shape) / 1e9
+        gigabytes = size_of(self.rows.shape) / 1e9
         priorities = size_of((self.buffer_size, self.n_tasks, PRIORITY_WIDTH)) / 1e9
         return (
             f"replay buffers of {self.n_tasks} task(s): {self.buffer_size:,} transitions each, {gigabytes:.2f} GB when "
-            f"full, {self._table.where}"
+            f"full, {self.rows.where}"
         ) + ("" if self.priorities is None else f", and priorities, {priorities:.2f} GB in memory")
 
     def reset(self) -> None:
@@ -142,23 +142,23 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.positions = np.zeros(self.n_tasks, dtype=np.int64)  # next row to write, per task
         self.sizes = np.zeros(self.n_tasks, dtype=np.int64)  # rows filled, per task
         self.written = np.zeros(self.n_tasks, dtype=np.int64)  # rows ever written, per task
-        self._sums = self._new_sums()
+        self.n_step_sums = self._new_sums()
         self._staged: Mapping[str, np.ndarray] = {}
         self.priorities: Priorities | None = None
-        self.draw_by(self.drawing)
-        self._index = self._new_index()
+        self.draw_by(self.draw)
+        self.segment_index = self._new_index()
 
-    def draw_by(self, drawing: Draw) -> None:
+    def draw_by(self, draw: Draw) -> None:
         """Draw like this from now on; transitions keep the priorities that they have.
 
         :raises ValueError: if priorities do not fit into the memory, with the largest size that does
         """
-        self.drawing = drawing
-        if drawing.prioritized and self.priorities is None:
-            in_memory = self.form.width if type(self._table) is HostTable else 0
+        self.draw = draw
+        if draw.prioritized and self.priorities is None:
+            in_memory = self.form.width if type(self.rows) is HostTable else 0
             refuse_too_large((self.buffer_size, self.n_tasks, in_memory + PRIORITY_WIDTH), *host_memory(), "memory")
         written = self.positions + (self.sizes == self.buffer_size) * self.buffer_size
-        self.priorities = drawing.kept(self.priorities, written, self.buffer_size)
+        self.priorities = draw.make_priorities(self.priorities, written, self.buffer_size)
 
     def _new_index(self) -> SegmentIndex | None:
         """Of the segments, where rows tell them."""
@@ -187,7 +187,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         if len(tasks) != self.n_envs:
             self.flush()
             self.n_envs = len(tasks)
-            self._sums = self._new_sums()
+            self.n_step_sums = self._new_sums()
         self.layout = TaskLayout(tasks, self.n_tasks)
         self._added = np.bincount(self.layout.tasks, minlength=self.n_tasks)  # rows of each task in a vector step
 
@@ -219,16 +219,16 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             self._note_ends(rows, done, infos)
         if self.n_steps == 1:
             self._write(rows, self.layout, self._added)
-            if self._index is not None:
-                self._note_segments(self._index, rows)
+            if self.segment_index is not None:
+                self._note_segments(self.segment_index, rows)
         else:
-            self._write_finished(self._sums.add(rows, self.layout.tasks))
+            self._write_finished(self.n_step_sums.add(rows, self.layout.tasks))
 
     def _note_segments(self, index: SegmentIndex, rows: np.ndarray) -> None:
         starts = rows[:, self.form.places["segment_start"].start] != 0.0
         places, tasks, distances = index.add(self.layout, starts, rows[:, DONE] != 0.0)
         if len(places):
-            self._table.put(places * self.n_tasks + tasks, self.form.places["next_row"].start, distances)
+            self.rows.put(places * self.n_tasks + tasks, self.form.places["next_row"].start, distances)
 
     def _note_ends(self, rows: np.ndarray, done: np.ndarray, infos: list[dict[str, Any]]) -> None:
         rows[:, DONE] = done
@@ -245,7 +245,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     def _write(self, rows: np.ndarray, layout: TaskLayout, added: np.ndarray) -> None:
         places = (self.positions[layout.tasks] + layout.rank) % self.buffer_size
-        self._table.write(places * self.n_tasks + layout.tasks, rows)
+        self.rows.write(places * self.n_tasks + layout.tasks, rows)
         if self.priorities is not None:
             self.priorities.add(added)
         self.positions = (self.positions + added) % self.buffer_size
@@ -261,12 +261,12 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     def flush(self) -> None:
         """End all n-step sums and segments here: the environments are about to be reset or replaced."""
-        self._write_finished(self._sums.flush())
-        if self._index is not None:
-            self._index.cut(self.n_envs)
+        self._write_finished(self.n_step_sums.flush())
+        if self.segment_index is not None:
+            self.segment_index.cut(self.n_envs)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Batch:  # type: ignore[override]
-        """A batch with the allocation's number of transitions of every task, drawn with replacement.
+        """A batch with as many transitions of every task as ``replay`` says, drawn with replacement.
 
         :param batch_size: per task
         :param env: normalises observations (and, for one task, rewards) if given
@@ -276,18 +276,18 @@ class MultiTaskReplayBuffer(ReplayBuffer):
             raise ValueError("the replay buffer is empty: collect transitions before sampling")
         if self.priorities is not None:
             return self._sample_by(self.priorities, batch_size, env)
-        counts = self.allocation.counts(batch_size, self.sizes, self.rng)
-        batch = self.gather(self.draw(np.arange(self.n_tasks), int(counts.max())), env)
+        counts = self.replay.counts(batch_size, self.sizes, self.rng)
+        batch = self.gather(self.draw_places(np.arange(self.n_tasks), int(counts.max())), env)
         return self._weigh(batch, counts)
 
     def _sample_by(self, priorities: Priorities, batch_size: int, env: VecNormalize | None) -> Batch:
-        masses = priorities.masses(self.allocation.together)
-        counts = self.allocation.counts(batch_size, masses, self.rng)
+        masses = priorities.masses(self.replay.together)
+        counts = self.replay.counts(batch_size, masses, self.rng)
         rows = priorities.draw(counts, self.rng)
         index = rows * self.n_tasks + np.arange(self.n_tasks)[:, None]
         batch = self._weigh(self.gather(index, env), counts)
-        shares = self.allocation.shares(counts, masses) if self.rows_count_alike else None
-        importance = priorities.importance(rows, counts, shares)
+        shares = self.replay.shares(counts, masses) if self.rows_count_alike else None
+        importance = priorities.importance(rows, counts, shares, self.draw.beta)
         batch.index = np.where(np.arange(rows.shape[1]) < counts[:, None], index, -1)
         batch.importance = to_device(importance.astype(np.float32), self.device)
         return batch
@@ -303,7 +303,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         """The mean p^alpha of each task's transitions, ``(tasks,)``; None where they have no priorities."""
         if self.priorities is None:
             return None
-        return self.priorities.masses(self.allocation.together) / np.maximum(self.sizes, 1)
+        return self.priorities.masses(self.replay.together) / np.maximum(self.sizes, 1)
 
     def feedback(self, batch: Batch) -> None:
         """Make priorities of the errors that an update has written to a batch, which was sampled last.
@@ -316,7 +316,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         rows, tasks = np.divmod(batch.index[used], self.n_tasks)
         self.priorities.learn(tasks, rows, batch.errors.cpu().numpy()[used])
 
-    def draw(self, tasks: np.ndarray, rows: int) -> np.ndarray:
+    def draw_places(self, tasks: np.ndarray, rows: int) -> np.ndarray:
         """Uniformly random places, ``(len(tasks), rows)``: each row of ``tasks`` names the task to draw from.
 
         Tasks without data give places that hold zeros.
@@ -327,8 +327,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         return self.rng.integers(0, bound, size=(len(tasks), rows)) * self.n_tasks + tasks[:, None]
 
     def gather(self, index: np.ndarray, env: VecNormalize | None = None) -> Batch:
-        """The transitions at some places, ``(blocks, rows)``, as :meth:`draw` gives them."""
-        rows = self._table.read(index.reshape(-1))
+        """The transitions at some places, ``(blocks, rows)``, as :meth:`draw_places` gives them."""
+        rows = self.rows.read(index.reshape(-1))
         if env is not None:
             self._normalize(rows, env)
         return Batch(
@@ -340,7 +340,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
 
     def whole_segments(self) -> np.ndarray:
         """Segments of each task that :meth:`segments` draws from, ``(tasks,)``; none without their columns."""
-        return np.zeros(self.n_tasks, dtype=np.int64) if self._index is None else self._index.counts()
+        return np.zeros(self.n_tasks, dtype=np.int64) if self.segment_index is None else self.segment_index.counts()
 
     def segments(self, tasks: np.ndarray, segments: int, steps: int, env: VecNormalize | None = None) -> Segments:
         """Random segments of some tasks, drawn with replacement: ``steps`` consecutive transitions of one episode from
@@ -351,11 +351,11 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         :param steps: K, transitions of a segment
         :param env: normalises observations (and, for one task, rewards) if given
         """
-        if self._index is None or not self._index.counts()[tasks].all():
+        if self.segment_index is None or not self.segment_index.counts()[tasks].all():
             raise ValueError(f"the replay buffer has no whole segments of some of the tasks {tasks.tolist()}")
-        starts = self._index.draw(tasks, segments, self.rng)
-        places, present = follow(self._table, starts, tasks, steps, self.form.places["next_row"].start)
-        rows = self._table.take(places.flatten())
+        starts = self.segment_index.draw(tasks, segments, self.rng)
+        places, present = follow(self.rows, starts, tasks, steps, self.form.places["next_row"].start)
+        rows = self.rows.take(places.flatten())
         if env is not None:
             self._normalize(rows, env)
         rows = rows.view(*places.shape, self.form.width)
@@ -377,7 +377,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         """Only the rows in use, and nothing that follows from the rest."""
         state = {key: value for key, value in self.__dict__.items() if key not in (*_VIEWS, *_FOLLOWING)}
-        return state | {"_used": self._table.first(self.size()).astype(np.float32, copy=False)}
+        return state | {"_used": self.rows.first(self.size()).astype(np.float32, copy=False)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = checked(state)
@@ -385,8 +385,8 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         self.__dict__.update(state)
         self.device = get_device(self.device)  # the CPU where there is no GPU
         self._keep_in(self._make_table())
-        self._table.fill(used)
-        self._index = self._new_index()
-        if self._index is not None:
+        self.rows.fill(used)
+        self.segment_index = self._new_index()
+        if self.segment_index is not None:
             starts = used[..., self.form.places["segment_start"].start] != 0.0
-            self._index.restore(starts, self.positions, self.sizes)
+            self.segment_index.restore(starts, self.positions, self.sizes)

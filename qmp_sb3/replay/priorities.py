@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from qmp_sb3.replay.sum_trees import BYTES_PER_ROW, SumTrees
-
-if TYPE_CHECKING:
-    from qmp_sb3.replay.draws import Prioritized
 
 PRIORITY_WIDTH = BYTES_PER_ROW // 4
 """What priorities take of each transition, in numbers of a row of the table."""
@@ -42,12 +39,13 @@ class Priorities:
 
     :param rows: size of a task's ring
     :param written: transitions of each task that are there already, ``(tasks,)``
-    :param rule: alpha, beta and epsilon
+    :param alpha: exponent of the priorities
+    :param epsilon: priority of a transition without error
     """
 
-    def __init__(self, rows: int, written: np.ndarray, rule: Prioritized) -> None:
+    def __init__(self, rows: int, written: np.ndarray, alpha: float, epsilon: float) -> None:
         self.trees = SumTrees(rows, len(written))
-        self.rule = rule
+        self.alpha, self.epsilon = alpha, epsilon
         self._written = np.array(written, dtype=np.int64)  # transitions ever, per task
         self._seen = np.zeros_like(self._written)  # of these, in the trees
 
@@ -96,13 +94,14 @@ class Priorities:
         tasks = np.repeat(np.arange(shape[0]), shape[1])
         return self.trees.find(tasks, masses.reshape(-1)).reshape(shape)
 
-    def importance(self, rows: np.ndarray, counts: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    def importance(self, rows: np.ndarray, counts: np.ndarray, shares: np.ndarray | None, beta: float) -> np.ndarray:
         """Importance weights over their maximum in the batch, as ``rows``; 0 for rows that do not count.
 
         :param rows: as drawn, ``(tasks, largest count)``
         :param counts: rows of each task that count, ``(tasks,)``
         :param shares: probability of each task, ``(tasks,)``: P, n and the maximum are then those of all tasks'
             transitions together; None for those of each task by itself
+        :param beta: 0 corrects nothing, 1 everything
         """
         tasks = np.broadcast_to(np.arange(len(counts))[:, None], rows.shape)
         filled = np.arange(rows.shape[1]) < counts[:, None]
@@ -110,26 +109,26 @@ class Priorities:
         probabilities = self.trees.at(tasks, rows) / np.maximum(self.trees.total(), _SMALLEST)[:, None]
         if shares is not None:
             probabilities, number = probabilities * shares[:, None], np.minimum(self._seen, self.trees.rows).sum()
-        weights = importance_weights(np.where(filled, probabilities, 1.0), number, self.rule.beta) * filled
+        weights = importance_weights(np.where(filled, probabilities, 1.0), number, beta) * filled
         largest = weights.max(axis=1, keepdims=True) if shares is None else weights.max()
         return weights / np.maximum(largest, _SMALLEST)
 
     def learn(self, tasks: np.ndarray, rows: np.ndarray, errors: np.ndarray) -> None:
         """New errors of some transitions, ``(n,)`` each; of one that is named several times, the last counts."""
-        self.trees.update(tasks, rows, priority(errors, self.rule.epsilon) ** self.rule.alpha)
+        self.trees.update(tasks, rows, priority(errors, self.epsilon) ** self.alpha)
 
     def snapshot(self) -> dict[str, Any]:
         """All priorities, ``(tasks, rows in use)``, and how far they have been taken in, as plain values."""
         return {"written": self._written.copy(), "seen": self._seen.copy(), "leaves": self.trees.used().copy()}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Have the priorities of a :meth:`snapshot`; the rule stays."""
+        """Have the priorities of a :meth:`snapshot`; the settings stay."""
         self._written, self._seen = np.array(snapshot["written"]), np.array(snapshot["seen"])
         self.trees = SumTrees(self.trees.rows, self.trees.tasks)
         self.trees.fill(snapshot["leaves"])
 
-    def follow(self, rule: Prioritized) -> None:
-        """Another rule; what had no exponent so far goes on with equal priorities."""
-        if rule.alpha != self.rule.alpha and self.rule.alpha > 0.0:
-            self.trees.raise_to(rule.alpha / self.rule.alpha)
-        self.rule = rule
+    def follow(self, alpha: float, epsilon: float) -> None:
+        """Other settings; what had no exponent so far goes on with equal priorities."""
+        if alpha != self.alpha and self.alpha > 0.0:
+            self.trees.raise_to(alpha / self.alpha)
+        self.alpha, self.epsilon = alpha, epsilon

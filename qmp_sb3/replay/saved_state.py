@@ -22,16 +22,16 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
     :param state: attributes, and the rows in use ``_used`` ``(rows, tasks, width)``
     :raises ValueError: if they do not belong together
     """
-    found = {"drawing": Uniform(), "priorities": None, "written": None} | dict(state)  # older files have none of these
+    found = {"draw": Uniform(), "priorities": None, "written": None} | dict(state)  # older files have none of these
     features, action_dim = get_flattened_obs_dim(found["observation_space"]), get_action_dim(found["action_space"])
     form = RowFormat(features, action_dim, dict(found["columns"]))
     layout, tasks, size = found["layout"], found["n_tasks"], found["buffer_size"]
     for name, kind in (
         ("layout", TaskLayout),
-        ("allocation", Allocation),
-        ("drawing", Draw),
+        ("replay", Allocation),
+        ("draw", Draw),
         ("rng", np.random.Generator),
-        ("_sums", NStepSums),
+        ("n_step_sums", NStepSums),
         ("n_tasks", int),
         ("buffer_size", int),
     ):
@@ -48,7 +48,7 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
     _require(np.array_equal(np.minimum(written, size), found["sizes"]), "fewer rows were ever written than there are")
     rows = int(found["sizes"].max())
     _numbers(found["_used"], "the rows", (rows, tasks, form.width), np.float32)
-    sums = found["_sums"]
+    sums = found["n_step_sums"]
     _numbers(sums.rows, "the rows that wait", (found["n_envs"], found["n_steps"], form.width), np.float32)
     sums.form = form
     priorities = found["priorities"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch as th
@@ -13,8 +13,13 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from qmp_envs.task_set import TaskSet
 from qmp_sb3.common.devices import to_device
-from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import Batch, MultiTaskReplayBuffer
+
+
+class ActionValues(Protocol):
+    """What sharing asks of the critics (:class:`~qmp_sb3.policies.MultiTaskCritic`)."""
+
+    def values(self, inputs: th.Tensor, *, critics: int | None = None) -> th.Tensor: ...
 
 
 class KeepOwn:
@@ -22,6 +27,8 @@ class KeepOwn:
 
     #: whether other tasks' transitions come in
     takes_others: ClassVar[bool] = False
+    #: whether the native update has it
+    compiled: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         return "none"
@@ -37,13 +44,13 @@ class KeepOwn:
         return {}
 
     def __call__(
-        self, batch: Batch, replay: MultiTaskReplayBuffer, policy: MultiTaskPolicy, env: VecNormalize | None
+        self, batch: Batch, replay: MultiTaskReplayBuffer, critic: ActionValues, env: VecNormalize | None
     ) -> Batch:
         """The batch that is learned from.
 
         :param batch: the tasks' own transitions
         :param replay: where more can be drawn
-        :param policy: the networks
+        :param critic: action values of all tasks
         :param env: normalises observations if given
         """
         return batch
@@ -64,6 +71,7 @@ class _DataSharing(KeepOwn, ABC):
     """
 
     takes_others = True
+    compiled = False
 
     def __init__(self, quantile: float = 0.0) -> None:
         if not 0.0 <= quantile <= 1.0:
@@ -82,7 +90,7 @@ class _DataSharing(KeepOwn, ABC):
         """What the receiving tasks ``(tasks,)`` give for offered transitions, ``(tasks, offered)``."""
 
     def __call__(
-        self, batch: Batch, replay: MultiTaskReplayBuffer, policy: MultiTaskPolicy, env: VecNormalize | None
+        self, batch: Batch, replay: MultiTaskReplayBuffer, critic: ActionValues, env: VecNormalize | None
     ) -> Batch:
         tasks, size, _ = batch.rows.shape
         if tasks == 1:
@@ -90,14 +98,14 @@ class _DataSharing(KeepOwn, ABC):
         each = max(1, size // (tasks - 1))
         receivers = np.arange(tasks)
         donors = np.array([np.delete(receivers, task) for task in receivers])  # (tasks, tasks - 1)
-        drawn = replay.draw(donors.reshape(-1), each)
+        drawn = replay.draw_places(donors.reshape(-1), each)
         offered = replay.gather(drawn.reshape(tasks, -1), env)
         there = np.repeat(replay.sizes[donors] > 0, each, axis=1)  # (tasks, offered)
         take = to_device(there, batch.rows.device)
         if self.quantile > 0.0:
             with th.no_grad():
-                own = policy.critic(batch.observation_actions, critics=1)[0].sort(dim=1).values  # (tasks, batch)
-                values = policy.critic(offered.observation_actions, critics=1)[0]
+                own = critic.values(batch.observation_actions, critics=1)[0].sort(dim=1).values  # (tasks, batch)
+                values = critic.values(offered.observation_actions, critics=1)[0]
             rank = int(size * self.quantile)  # 1-based, so that rank 0 is minus infinity
             if rank > 0:
                 take &= values > own[:, rank - 1 : rank]

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from qmp_sb3.algorithms.sac import MultiTaskSAC
-from qmp_sb3.algorithms.training_state import go_on, training_state
+from qmp_sb3.algorithms.training_state import resume, training_state
 from qmp_sb3.experiments.runs.atomic_files import digest, remove_parts, replace, sync, write_json
 from qmp_sb3.replay import increments
 from qmp_sb3.serialization import checkpoint_folders, read_tree, write_tree
@@ -244,7 +244,7 @@ class Checkpoints:
         read = pickled.is_file() and trust
         environment = EnvironmentState(state["environment"], pickled.read_bytes() if read else None)
         restored = type(model).load(checkpoint.model, env=env, device=model.device, force_reset=False, trust=trust)
-        if not go_on(restored, state["training"], self._rows(checkpoint), environment) and not left_alone:
+        if not resume(restored, state["training"], self._rows(checkpoint), environment) and not left_alone:
             _LOG.warning("the environments of %s could not be saved: their episodes begin anew", checkpoint.path)
         return restored, state["about"]
 

@@ -234,7 +234,7 @@ def _train(
     supervise = Supervisor(spec, directory, lock, evaluate, display, newest, should_stop)
     callbacks = CallbackList([evaluate, supervise])
     if prepared.about is not None:
-        supervise.go_on(model, prepared.about, prepared.seconds)
+        supervise.resume(model, prepared.about, prepared.seconds)
     display.start(f"{spec.method} on {spec.env}, seed {spec.seed}", model.task_names, spec.steps, done)
     try:
         if done < spec.steps:

@@ -83,8 +83,8 @@ def test_storing_waits_for_nothing(tmp_path):
 
 
 def test_rows_are_on_the_card_unless_told_otherwise():
-    assert isinstance(make(device="cuda").replay_buffer._table, DeviceTable)
-    assert isinstance(make(device="cuda", replay_buffer_kwargs=dict(storage="memory")).replay_buffer._table, HostTable)
+    assert isinstance(make(device="cuda").replay_buffer.rows, DeviceTable)
+    assert isinstance(make(device="cuda", replay_buffer_kwargs=dict(storage="memory")).replay_buffer.rows, HostTable)
     with pytest.raises(ValueError, match=r"GB of memory on cuda; buffer_size=[\d,]+ fits"):
         make(device="cuda", buffer_size=10**11, replay_buffer_kwargs=dict(storage="device"))
 
@@ -98,7 +98,7 @@ def test_learning_goes_on_on_another_device(there, back, hooks, tmp_path):
     loaded = QMP.load(tmp_path / "model", env=drifts(), device=back)
     loaded.load_replay_buffer(tmp_path / "replay")
     assert loaded.replay_buffer.device.type == back and loaded.policy.device.type == back
-    batch = [one.replay_buffer._table.first(one.replay_buffer.size()) for one in (model, loaded)]
+    batch = [one.replay_buffer.rows.first(one.replay_buffer.size()) for one in (model, loaded)]
     np.testing.assert_array_equal(*batch)
     observations = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
     acts = [one.predict(observations, deterministic=True)[0] for one in (model, loaded)]

@@ -11,14 +11,14 @@ import pytest
 import torch as th
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.algorithms.native_update import STEPS_PER_CALL, NativeUpdate
+from qmp_sb3.algorithms.temperature import Temperature
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.native import library, structures
 from qmp_sb3.policies import MultiTaskActor
-from qmp_sb3.policies.action_heads import sample_actions
+from qmp_sb3.policies.action_heads import SquashedGaussian
 from tests.qmp_sb3.algorithms.test_native_update import Case, difference, numbers, small, trained
-from tests.qmp_sb3.native.test_native_acting import compiled, network, rows
+from tests.qmp_sb3.native.test_native_acting import HEAD, compiled, network, rows
 from tests.qmp_sb3.small_models import make
 
 pytestmark = compiled
@@ -86,9 +86,9 @@ def test_no_steps_are_no_steps():
     assert model._n_updates == 0
 
 
-class OwnTemperature(MultiTaskSAC):
-    def _learn_temperatures(self, *args):
-        return super()._learn_temperatures(*args)
+class OwnTemperature(Temperature):
+    def learn(self, *args):
+        return super().learn(*args)
 
 
 class OwnActor(MultiTaskActor):
@@ -97,9 +97,9 @@ class OwnActor(MultiTaskActor):
 
 
 def test_what_a_subclass_changes_of_an_update_is_asked():
-    settings = dict(policy_kwargs={"net_arch": [8]}, buffer_size=50, device="cpu")
-    model = OwnTemperature("MlpPolicy", "QMP/Point2D-v0", **settings)
-    assert model.backend_note == "OwnTemperature._learn_temperatures is not MultiTaskSAC's"
+    model = small()
+    model.alpha.__class__ = OwnTemperature
+    assert model.backend_note == "OwnTemperature.learn is not Temperature's"
     model = small()
     model.actor.__class__ = OwnActor
     assert model.backend_note == "OwnActor.action_log_prob is not MultiTaskActor's"
@@ -150,7 +150,7 @@ def test_a_task_that_does_not_exist_has_no_place(task):
 @th.no_grad()
 def test_a_policy_that_does_not_exist_is_not_chosen(policy):
     with pytest.raises(IndexError, match=f"policy {policy} is out of range; there are 3"):
-        sample_actions(rows(3, 2, 4), rows(2, 2), np.array([0, policy]))
+        SquashedGaussian(2).sample(rows(3, 2, 4), rows(2, 2), np.array([0, policy]))
 
 
 @th.no_grad()
@@ -158,10 +158,10 @@ def test_pytorchs_default_type_is_not_that_of_the_networks():
     asked, states, layout = network(3, 4, 2, [16]), rows(3, 4), TaskLayout(np.array([0, 1, 2]), 3)
     ways = (
         lambda: asked.every(states),
-        lambda: asked.every_policy(states)[1],
+        lambda: asked.every_policy(states, HEAD)[1],
         lambda: asked.by_row(states, layout),
         lambda: asked.candidates(states[:, :2], rows(3, 5, 2).float(), layout),
-        lambda: sample_actions(asked.every(states)[0, 0], th.full((3, 1), 0.5, dtype=th.float32)),
+        lambda: HEAD.sample(asked.every(states)[0, 0], th.full((3, 1), 0.5, dtype=th.float32)),
     )
     expected = [way() for way in ways]
     th.set_default_dtype(th.float64)

@@ -89,7 +89,7 @@ def fill(model: MultiTaskSAC) -> None:
 
 def keep_doubles(model: MultiTaskSAC) -> None:
     """The replay buffer is made for float32; with it, nothing else rounds to that."""
-    table = model.replay_buffer._table
+    table = model.replay_buffer.rows
     table.values = table.values.astype(np.float64)
     table._flat = table.values.reshape(-1, table.shape[-1])
     table._rows = th.from_numpy(table._flat)

@@ -23,7 +23,6 @@ from qmp_sb3.behaviors import (
 from qmp_sb3.behaviors.domain_knowledge import shared_segments
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
-from qmp_sb3.policies.action_heads import split_parameters
 
 TASKS, OBS, ACT = 4, 3, 2
 TEMPERATURES = th.tensor([0.1, 0.4, 0.02, 1.0])
@@ -305,7 +304,7 @@ def test_act_samples_from_the_chosen_policy():
     with th.no_grad():
         full.mean_actions()
         th.testing.assert_close(lazy.act(chosen), full.act(chosen))
-        mean, _ = split_parameters(lazy.policy.actor.network.every(lazy.features)[0])
+        mean, _ = lazy.policy.actor.head.parameters(lazy.policy.actor.every(lazy.features))
         expected = th.tanh(mean[chosen, np.arange(8)])
         th.testing.assert_close(lazy.act(chosen, deterministic=True), expected)
 

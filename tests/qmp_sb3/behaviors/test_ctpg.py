@@ -10,7 +10,6 @@ from qmp_sb3 import MultiTaskSAC, presets
 from qmp_sb3.behaviors import Argmax, Guide, QScore, parse_behavior
 from qmp_sb3.behaviors.gates import FILTERS, filtered, hot, masked
 from qmp_sb3.common.task_layout import TaskLayout
-from qmp_sb3.policies.action_heads import split_parameters, squashed_log_prob
 from tests.qmp_sb3.behaviors.test_behaviors import TASKS as CANDIDATES
 from tests.qmp_sb3.behaviors.test_behaviors import make_proposals, started
 from tests.qmp_sb3.small_models import drifts, make
@@ -205,12 +204,13 @@ def test_the_own_value_is_the_soft_value_of_the_own_policy():
         policy, expected = proposals.policy, th.zeros(40)
         for slot, task in enumerate(proposals.tasks):
             state, of = proposals.features[slot][None, None], th.tensor([task])
-            mean, log_std = split_parameters(policy.actor.network(state, of)[0, 0, 0])
+            outputs = policy.actor.network(state, of)[0, 0, 0]
+            mean, log_std = policy.actor.head.parameters(outputs)
             for sample in range(3):
                 action = th.tanh(mean + log_std.exp() * noise[sample, slot])
                 q = policy.critic(th.cat([state[0, 0], action])[None, None], of).mean()
                 alpha = proposals.temperature()[task]
-                expected[slot] += (q - alpha * squashed_log_prob(mean, log_std, action)) / 3
+                expected[slot] += (q - alpha * policy.actor.head.log_prob(outputs, action)) / 3
     th.testing.assert_close(values, expected, atol=1e-3, rtol=1e-3)
 
 

@@ -9,7 +9,7 @@ from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.behaviors import Argmax, LoadedPolicies, Proposals, QScore, parse_behavior
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.experiments import Checkpoints
-from qmp_sb3.policies.action_heads import squashed_log_prob
+from qmp_sb3.policies.action_heads import SquashedGaussian
 from tests.qmp_sb3.small_models import Drift, drifts, make
 
 TASKS = 3
@@ -53,7 +53,7 @@ def test_its_samples_have_its_distribution(expert, tmp_path):
     actions, log_prob = given.sampled_actions(50)
     mean, log_std = expert.actor.every(given.features)
     for candidate, task in ((3, 2), (4, 0)):
-        expected = squashed_log_prob(mean[task], log_std[task], actions[:, :, candidate])
+        expected = SquashedGaussian(2).log_prob(th.cat([mean[task], log_std[task]], dim=-1), actions[:, :, candidate])
         th.testing.assert_close(log_prob[:, :, candidate], expected, atol=2e-2, rtol=1e-2)
         [group] = model.behavior.fixed_policies()
         th.testing.assert_close(group.log_prob(given.features, actions[0, :, candidate])[:, candidate - 3], expected[0])

@@ -10,7 +10,6 @@ from stable_baselines3.common.vec_env import VecNormalize
 from qmp_sb3 import MultiTaskSAC
 from qmp_sb3.common.expressions import part
 from qmp_sb3.hooks import HOOKS, Distill, Hook
-from qmp_sb3.policies.action_heads import split_parameters, squashed_log_prob
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
 
 TASKS = 3
@@ -21,7 +20,7 @@ def likelihood(model: MultiTaskSAC, rows: int = 64) -> float:
     buffer = deepcopy(model.replay_buffer)
     batch = buffer.sample(rows)
     with th.no_grad():
-        return squashed_log_prob(*model.actor(batch.observations), batch.actions).mean().item()
+        return model.actor.head.log_prob(model.actor.outputs(batch.observations), batch.actions).mean().item()
 
 
 def test_a_distillation_leaves_all_policies_equal_to_the_centroid_and_all_else_alone():
@@ -40,9 +39,9 @@ def test_a_distillation_leaves_all_policies_equal_to_the_centroid_and_all_else_a
         assert all(th.equal(value, moments[key][name]) for name, value in state.items())
     with th.no_grad():  # the flat tensor that the optimizer steps on holds the copies
         features = th.randn(5, 3)
-        mean, _ = model.actor.every(features)
+        mean, _ = model.actor.head.parameters(model.actor.every(features))
         th.testing.assert_close(mean[0], mean[2])
-        center, _ = split_parameters(hook._center(features[None])[0, 0])
+        center, _ = model.actor.head.parameters(hook._center(features[None])[0, 0])
         th.testing.assert_close(mean[1], center)
     model.learn(120, reset_num_timesteps=False)
     assert any(not th.equal(p[0], p[1]) for p in model.actor.parameters()), "the policies part again"
@@ -77,7 +76,7 @@ def literal_distillation(model: MultiTaskSAC, updates: int) -> th.nn.Module:
         for task, count in enumerate(batch.task_counts().tolist()):
             if count:
                 rows, actions = batch.observations[task, :count], batch.actions[task, :count]
-                means.append(squashed_log_prob(*split_parameters(center(rows[None])[0, 0]), actions).mean())
+                means.append(model.actor.head.log_prob(center(rows[None])[0, 0], actions).mean())
         optimizer.zero_grad()
         (-sum(means) / len(means)).backward()
         optimizer.step()

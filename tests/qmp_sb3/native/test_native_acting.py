@@ -13,11 +13,12 @@ from qmp_sb3.native import load, perceptrons, unavailable
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.networks.task_module import TaskModule
-from qmp_sb3.policies.action_heads import sample_actions, split_parameters, squashed_sample
+from qmp_sb3.policies.action_heads import SquashedGaussian
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
 
 compiled = pytest.mark.skipif(load() is None, reason=f"no compiled library: {unavailable()}")
 ACT = 3
+HEAD = SquashedGaussian(ACT)
 SLOTS = {
     "one slot": (1, [0]),
     "one task": (1, [0, 0, 0]),
@@ -80,7 +81,7 @@ def test_every_form_of_asking_equals_the_general_path(slots, widths, activation)
     assert policy._compiled() is not None
     expected = IndependentMLP.forward(policy, states.expand(tasks, *states.shape))
     close(policy.every(states), expected)
-    outputs, means = policy.every_policy(states)
+    outputs, means = policy.every_policy(states, HEAD)
     close(outputs, expected[0])
     close(means, th.tanh(expected[0, ..., :ACT]).transpose(0, 1))
     close(policy.by_row(states, layout), TaskModule.by_row(policy, states, layout))
@@ -121,9 +122,9 @@ def test_sampled_actions_equal_the_formula(act):
     outputs = 3.0 * rows(3, 6, 2 * act)
     outputs[0, 1, act:] = 50.0  # clamped
     outputs[1, 2, act:] = -50.0
-    expected = squashed_sample(*split_parameters(outputs[chosen, np.arange(6)]), noise)
-    close(sample_actions(outputs, noise, chosen), expected)
-    close(sample_actions(outputs[1], noise), squashed_sample(*split_parameters(outputs[1]), noise))
+    head = SquashedGaussian(act)
+    close(head.sample(outputs, noise, chosen), head.sample_log_prob(outputs[chosen, np.arange(6)], noise)[0])
+    close(head.sample(outputs[1], noise), head.sample_log_prob(outputs[1], noise)[0])
 
 
 @compiled
@@ -133,10 +134,10 @@ def test_what_is_not_a_number_stays_one():
         asked = network(2, 3, 4, [40], activation_fn=activation)
         states = rows(2, 3)
         states[1, 0] = th.nan
-        outputs, means = asked.every_policy(states)
+        outputs, means = asked.every_policy(states, HEAD)
         assert outputs[:, 1].isnan().all() and means[1].isnan().all()
         assert not outputs[:, 0].isnan().any() and not means[0].isnan().any()
-        assert sample_actions(outputs, th.zeros(2, 2), np.array([0, 1])).isnan().any(dim=1).tolist() == [False, True]
+        assert HEAD.sample(outputs, th.zeros(2, 2), np.array([0, 1])).isnan().any(dim=1).tolist() == [False, True]
 
 
 @compiled

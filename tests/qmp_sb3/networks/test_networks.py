@@ -12,7 +12,7 @@ from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.networks import NETWORKS, DecafMixture, MultiheadMLP, TaskModule
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.policies import MultiTaskPolicy
-from qmp_sb3.policies.action_heads import squashed_sample_log_prob
+from qmp_sb3.policies.action_heads import SquashedGaussian
 from tests.qmp_sb3.algorithms.literal_networks import ROW_BY_ROW
 
 TASKS, IN, OUT, BATCH, COPIES = 3, 5, 4, 7, 2
@@ -243,7 +243,7 @@ def test_a_head_that_says_two_acts_by_tanh_of_two():
 def test_log_probabilities_are_those_of_a_normal_behind_one_tanh():
     mean, log_std, noise = th.randn(3, 50, 2, dtype=th.float64, generator=th.Generator().manual_seed(0))
     log_std = 0.3 * log_std
-    actions, log_prob = squashed_sample_log_prob(mean, log_std, noise)
+    actions, log_prob = SquashedGaussian(2).sample_log_prob(th.cat([mean, log_std], dim=-1), noise)
     normal = th.distributions.Normal(mean, log_std.exp())
     squashed = th.distributions.TransformedDistribution(normal, th.distributions.TanhTransform(cache_size=1))
     th.testing.assert_close(log_prob, squashed.log_prob(actions).sum(dim=-1), atol=1e-3, rtol=1e-3)

@@ -23,8 +23,8 @@ def make_buffer(sizes=(40, 10, 25), replay="mass", draw="per", rows=ROWS, n_envs
         n_envs=n_envs,
         n_tasks=TASKS,
         rng=np.random.default_rng(0),
-        allocation=part("replay", replay, ALLOCATIONS),
-        drawing=part("draw", draw, DRAWS),
+        replay=part("replay", replay, ALLOCATIONS),
+        draw=part("draw", draw, DRAWS),
         **kwargs,
     )
     for task, size in enumerate(sizes):
@@ -50,7 +50,7 @@ def give(buffer: MultiTaskReplayBuffer, errors: np.ndarray) -> np.ndarray:
     there = rows < buffer.sizes[:, None]
     batch.index, batch.errors = np.where(there, rows * TASKS + tasks, -1), th.from_numpy(errors)
     buffer.feedback(batch)
-    return np.where(there, (np.abs(errors) + 1e-6) ** buffer.drawing.alpha, 0.0)
+    return np.where(there, (np.abs(errors) + 1e-6) ** buffer.draw.alpha, 0.0)
 
 
 def random_errors(rows: int = ROWS, seed: int = 3) -> np.ndarray:

@@ -28,7 +28,7 @@ def filled_buffer(allocation, sizes=SIZES) -> MultiTaskReplayBuffer:
         n_envs=1,
         n_tasks=TASKS,
         rng=np.random.default_rng(0),
-        allocation=allocation,
+        replay=allocation,
     )
     for task, size in enumerate(sizes):
         buffer.set_slot_tasks(np.array([task]))
@@ -116,8 +116,8 @@ def test_every_allocation_trains_and_is_saved(name, draw, networks, tmp_path):
     assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model", env=model.env, device="cpu")
-    assert repr(loaded.replay) == repr(loaded.replay_buffer.allocation) == name
-    assert repr(loaded.draw) == repr(loaded.replay_buffer.drawing) == repr(model.draw)
+    assert repr(loaded.replay) == repr(loaded.replay_buffer.replay) == name
+    assert repr(loaded.draw) == repr(loaded.replay_buffer.draw) == repr(model.draw)
     loaded.learn(60)
 
 
@@ -125,5 +125,5 @@ def test_a_loaded_replay_buffer_is_sampled_as_its_model_says(tmp_path):
     own, pooled = make(replay="own").learn(120), make(replay="pool(40)")
     own.save_replay_buffer(tmp_path / "buffer")
     pooled.load_replay_buffer(tmp_path / "buffer")
-    assert repr(pooled.replay_buffer.allocation) == "pool(40)"
+    assert repr(pooled.replay_buffer.replay) == "pool(40)"
     assert pooled.replay_buffer.sample(8).task_counts().sum() == 40

@@ -106,7 +106,7 @@ def test_a_draw_is_stratified_and_in_random_order():
 def test_a_task_without_data_gives_nothing():
     buffer = make_buffer(sizes=(40, 0, 25))
     for replay in ("mass", "pool", "own", "mass(importance='global')"):
-        buffer.allocation = part("replay", replay, ALLOCATIONS)
+        buffer.replay = part("replay", replay, ALLOCATIONS)
         batch = buffer.sample(20)
         assert batch.counts[1] == 0 and (batch.index[1] == -1).all() and batch.counts.sum() > 0
         for tensor in (batch.importance, batch.corrected_weights):
@@ -191,7 +191,7 @@ def test_importance_of_a_batch(replay):
     """By loops over its rows, from P as drawn; largest 1 in each task, or in all where P is that of all."""
     buffer = make_buffer(replay=replay, draw="per(0.7, 0.3)")
     priorities = give(buffer, random_errors())
-    buffer.drawing.anneal(0.5)
+    buffer.draw.anneal(0.5)
     batch = buffer.sample(10)
     masses, counts, together = priorities.sum(axis=1), batch.task_counts().tolist(), replay not in ("own", "mass")
     expected = np.zeros(batch.index.shape)
@@ -343,5 +343,5 @@ def test_priorities_that_do_not_fit_are_refused_with_the_size_that_does(monkeypa
     with pytest.raises(ValueError, match=r"GB of memory; buffer_size=10,000 fits") as error:
         make_buffer(sizes=(0, 0, 0), rows=12_000)
     fits = int(re.search(r"buffer_size=([\d,]+) fits", str(error.value))[1].replace(",", ""))
-    assert isinstance(make_buffer(sizes=(0, 0, 0), rows=fits)._table, HostTable)
+    assert isinstance(make_buffer(sizes=(0, 0, 0), rows=fits).rows, HostTable)
     make_buffer(sizes=(0, 0, 0), replay="own", draw="uniform", rows=12_000)

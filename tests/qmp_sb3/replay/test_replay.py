@@ -236,7 +236,7 @@ def test_numbers_do_not_depend_on_where_they_are(where, n_steps, tmp_path, monke
     for name in ("observations", "actions", "next_observations", "rewards", "dones", "timeouts"):
         np.testing.assert_array_equal(getattr(plain, name), np.asarray(getattr(other, name)), name)
     loaded = pickle.loads(pickle.dumps(other))
-    assert type(loaded._table) is type(other._table)
+    assert type(loaded.rows) is type(other.rows)
     np.testing.assert_array_equal(np.asarray(loaded.table), plain.table)
     assert th.equal(loaded.sample(16).rows, plain.sample(16).rows)
 

@@ -39,7 +39,7 @@ def make_replay(sizes=(50, 50, 50, 50), replay="own") -> MultiTaskReplayBuffer:
     """The reward of a transition is 1000 times its task, plus its number; each third one is terminal."""
     allocation = part("replay", replay, ALLOCATIONS)
     rng = np.random.default_rng(0)
-    settings = dict(device="cpu", n_envs=1, n_tasks=TASKS, rng=np.random.default_rng(0), allocation=allocation)
+    settings = dict(device="cpu", n_envs=1, n_tasks=TASKS, rng=np.random.default_rng(0), replay=allocation)
     buffer = MultiTaskReplayBuffer(60, *SPACES, **settings)
     for task, size in enumerate(sizes):
         buffer.set_slot_tasks(np.array([task]))
@@ -55,7 +55,7 @@ def shared(sharing, batch_size=30, sizes=(50, 50, 50, 50), replay="own", network
     buffer, policy = make_replay(sizes, replay), make_policy(networks)
     sharing.bind(None, 1)
     own = buffer.sample(batch_size)
-    both = sharing(own, buffer, policy, None)
+    both = sharing(own, buffer, policy.critic, None)
     stored = {tuple(buffer.actions[number, task]): (task, number) for task in range(TASKS) for number in range(60)}
     origin = np.array([[stored[tuple(row)] for row in rows] for rows in both.actions.numpy()])
     return buffer, policy, own, both, origin[..., 0], origin[..., 1]
@@ -159,7 +159,7 @@ def test_equal_values_are_not_above_the_quantile(quantile, offered):
         policy.critic.flat.flat.zero_()
     both = UDS(quantile, -7.0)
     both.bind(None, 1)
-    assert both(buffer.sample(30), buffer, policy, None).task_counts().tolist() == [30 + offered] * TASKS
+    assert both(buffer.sample(30), buffer, policy.critic, None).task_counts().tolist() == [30 + offered] * TASKS
 
 
 def test_one_task_has_nothing_to_share():
@@ -171,7 +171,7 @@ def test_normalized_observations_are_shared_normalized():
     env = VecNormalize(drifts(), norm_reward=False)
     model = make(env=env, sharing="uds(0, -1)").learn(120)
     batch = model.replay_buffer.sample(8, env=model._vec_normalize_env)
-    both = model.sharing(batch, model.replay_buffer, model.policy, model._vec_normalize_env)
+    both = model.sharing(batch, model.replay_buffer, model.critic, model._vec_normalize_env)
     table = model.replay_buffer
     stored = {
         tuple(table.actions[n, task]): table.observations[n, task] for task in range(3) for n in range(table.size())
@@ -228,7 +228,7 @@ def test_cds_gives_the_reward_that_the_receiving_tasks_environment_gives(id):
     assert np.ptp(given, axis=0).max() > 0.05, "the tasks reward the same steps differently"
     policy = MultiTaskPolicy(env.observation_space, env.action_space, lambda _: 1e-3, n_tasks=tasks, net_arch=[8])
     batch = buffer.sample(4 * (tasks - 1))
-    both = sharing(batch, buffer, policy, None)
+    both = sharing(batch, buffer, policy.critic, None)
     step = np.rint((both.actions[..., 0].numpy() + 1) * steps / 2).astype(int)
     expected = given[np.arange(tasks)[:, None], step]
     np.testing.assert_allclose(both.rewards, expected, rtol=1e-4, atol=1e-4)
@@ -251,7 +251,7 @@ def test_cds_copies_terminations():
         for task in range(5)
         for n in range(buffer.size())
     }
-    both = model.sharing(buffer.sample(16), buffer, model.policy, None)
+    both = model.sharing(buffer.sample(16), buffer, model.critic, None)
     expected = [[stored[tuple(row)] for row in rows] for rows in both.actions.numpy()]
     np.testing.assert_array_equal(both.continuations, expected)
 
