@@ -237,6 +237,9 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         if dones is None or np.count_nonzero(dones) or not isinstance(infos, SlotInfos):
             super()._update_info_buffer(infos, dones)
+        self._note_infos(infos, dones)
+
+    def _note_infos(self, infos: list[dict[str, Any]], dones: np.ndarray | None) -> None:
         if dones is not None:
             self.statistics.update(infos, dones, self._layout.tasks)
 
@@ -269,6 +272,10 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         self._last_obs = new_obs
         if normalize is not None:
             self._last_original_obs = original_obs
+        self._note_ends(dones)
+
+    def _note_ends(self, dones: np.ndarray) -> None:
+        """Episodes ended in the slots of the mask ``dones``; the next ones may be of other tasks."""
         if dones.any():
             self.behavior.ended(dones)
             if self._slots.fixed is None:

@@ -47,9 +47,23 @@ class Recorder(BaseCallback):
 def sb3_loop(monkeypatch):
     """Switches to Stable-Baselines3's own loop and its own hooks."""
 
+    def collect_rollouts(model, *args, **kwargs):
+        rollout = OffPolicyAlgorithm.collect_rollouts(model, *args, **kwargs)
+        return rollout._replace(episode_timesteps=max(1, rollout.episode_timesteps // model.n_tasks))
+
+    def store(model, buffer, action, new_obs, reward, dones, infos):
+        model._stage_columns()
+        OffPolicyAlgorithm._store_transition(model, buffer, action, new_obs, reward, dones, infos)
+        model._note_ends(dones)
+
+    def update(model, infos, dones=None):
+        OffPolicyAlgorithm._update_info_buffer(model, infos, dones)
+        model._note_infos(infos, dones)
+
     def switch():
-        for name in ("collect_rollouts", "_store_transition", "_update_info_buffer"):
-            monkeypatch.setattr(CollectingAlgorithm, name, getattr(OffPolicyAlgorithm, name))
+        monkeypatch.setattr(CollectingAlgorithm, "collect_rollouts", collect_rollouts)
+        monkeypatch.setattr(CollectingAlgorithm, "_store_transition", store)
+        monkeypatch.setattr(CollectingAlgorithm, "_update_info_buffer", update)
 
     return switch
 

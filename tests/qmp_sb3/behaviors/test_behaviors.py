@@ -135,7 +135,7 @@ def test_the_q_switch_asks_every_family_as_one_slot_and_candidate_would(networks
     np.testing.assert_array_equal(chosen, expected.argmax(axis=1))
     assert (expected[np.arange(len(chosen)), chosen] >= expected[np.arange(len(chosen)), proposals.tasks]).all()
     with th.no_grad():  # and the chosen candidate's policy acts
-        means = policy.actor.every(proposals.features)[0].tanh()
+        means = policy.actor.head.mean_actions(policy.actor.every(proposals.features))
         acted = proposals.act(chosen, deterministic=True)
     th.testing.assert_close(acted, means[chosen, np.arange(len(chosen))])
 
@@ -312,7 +312,7 @@ def test_act_samples_from_the_chosen_policy():
 def test_a_held_choice_acts_anew_in_every_step():
     behavior, proposals = started(Hold(5, Table("uniform"))), make_proposals()
     with th.no_grad():
-        mean, log_std = proposals.policy.actor.every(proposals.features)
+        mean, log_std = proposals.policy.actor.head.parameters(proposals.policy.actor.every(proposals.features))
         first, second = (behavior(proposals).copy() for _ in range(2))
         actions = [proposals.act(chosen) for chosen in (first, second)]
     np.testing.assert_array_equal(first, second)

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from qmp_sb3 import MultiTaskSAC, presets
 from qmp_sb3.behaviors.guide_learning import learn_from, likeliest, targets
 from qmp_sb3.objectives.discrete_sac import entropy, hindsight, segment_target, state_value, target_entropy
+from qmp_sb3.policies.action_heads import SquashedGaussian
 from qmp_sb3.replay import Batch, RowFormat, Segments
 from tests.qmp_sb3.behaviors.test_ctpg import QUICK, TASKS, trained
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
@@ -76,11 +77,12 @@ def tabular_segments() -> Segments:
 def test_the_targets_of_a_tabular_guide():
     """Both Bellman targets, with numbers that can be checked by hand; the own policy is N(0, e^-2), squashed."""
 
-    def own_policy(states, tasks):
-        return th.cat([th.zeros(*states.shape[:2], 1), th.full((*states.shape[:2], 1), -2.0)], dim=-1)[None]
+    def action_log_prob(states, noise, tasks):
+        outputs = th.cat([th.zeros(*states.shape[:2], 1), th.full((*states.shape[:2], 1), -2.0)], dim=-1)
+        return SquashedGaussian(1).sample_log_prob(outputs, noise)
 
     model = SimpleNamespace(
-        actor=SimpleNamespace(network=own_policy),
+        policy=SimpleNamespace(actor=SimpleNamespace(action_log_prob=action_log_prob)),
         temperature=th.tensor([0.1]),
         reward_scale=10.0,
         gamma=0.5,

@@ -51,7 +51,7 @@ def test_its_samples_have_its_distribution(expert, tmp_path):
     model = make(behavior=f"also(argmax(q), [load({str(tmp_path / 'expert')!r}, task=[2, 0])])")
     given = proposals(model)
     actions, log_prob = given.sampled_actions(50)
-    mean, log_std = expert.actor.every(given.features)
+    mean, log_std = expert.actor.head.parameters(expert.actor.every(given.features))
     for candidate, task in ((3, 2), (4, 0)):
         expected = SquashedGaussian(2).log_prob(th.cat([mean[task], log_std[task]], dim=-1), actions[:, :, candidate])
         th.testing.assert_close(log_prob[:, :, candidate], expected, atol=2e-2, rtol=1e-2)
