@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from qmp_sb3.algorithms.sac import MultiTaskSAC
 
@@ -17,16 +17,3 @@ class QMP(MultiTaskSAC):
     """
 
     default_behavior: ClassVar[str] = "argmax(q)"
-
-    @classmethod
-    def from_preset(cls, env: str, preset: str = "fast", method: str = "qmp", **overrides: Any) -> MultiTaskSAC:
-        """A model with the hyper-parameters that ``qmp train`` uses (:func:`qmp_sb3.methods.presets.make`).
-
-        :param env: id of a task set
-        :param preset: ``"fast"``, ``"official"``, ``"paper"`` or ``"ctpg-paper"``
-        :param method: name of the method
-        :param overrides: constructor arguments that differ
-        """
-        from qmp_sb3 import presets  # the table builds on this class
-
-        return presets.make(method, env, preset, **overrides)

@@ -8,6 +8,7 @@ import torch as th
 from gymnasium.spaces import Box
 
 import qmp_envs
+import qmp_sb3
 from qmp_sb3 import QMP, MultiTaskSAC, make_multitask_vec_env, presets
 from qmp_sb3.behaviors import Proposals, QScore, parse_behavior
 from qmp_sb3.common.expressions import part
@@ -223,8 +224,8 @@ def test_the_papers_preset_has_tanh_units():
     assert type(model.actor.network.activation).__name__ == "Tanh"
 
 
-def test_from_preset_and_overrides():
-    model = QMP.from_preset("QMP/MultistageReacher-v0", "fast", gamma=0.9, buffer_size=10)
+def test_make_and_overrides():
+    model = qmp_sb3.make("qmp", "QMP/MultistageReacher-v0", "fast", gamma=0.9, buffer_size=10)
     assert (model.gamma, model.batch_size, repr(model.behavior)) == (0.9, 64, "argmax(q)")
     model = presets.make("no-sharing", "QMP/Maze-v0", buffer_size=10, **{"env_kwargs.num_tasks": 3})
     assert model.n_tasks == 3
