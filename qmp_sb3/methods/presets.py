@@ -16,11 +16,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 import qmp_envs
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.algorithms.checks import closest, one_of, policy_arguments, replay_buffer_arguments
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.methods.table import LEARNERS, given_up, method
 from qmp_sb3.methods.table import Method as Method
 from qmp_sb3.methods.table import compositions as compositions
-from qmp_sb3.methods.table import given_up, method
 from qmp_sb3.methods.table import methods as methods
 from qmp_sb3.vec_env import MultiTaskVecEnv, make_multitask_vec_env
 
@@ -119,7 +119,7 @@ def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any
 def settings(name: str, env_id: str, preset: str = "fast") -> dict[str, Any]:
     """Constructor arguments of a method for an id: its parts, then the hyper-parameters of a preset."""
     arguments = {argument: value for argument, (value, _) in sources(name, env_id, preset).items()}
-    return _nested(dict(method(name).parts) | arguments)
+    return _nested(method(name).arguments | arguments)
 
 
 def env_options(name: str, env_id: str, preset: str = "fast") -> dict[str, Any]:
@@ -133,7 +133,7 @@ def default_steps(env_id: str) -> int:
     return int(document[env_id]["steps"][0]) if env_id in document else 1_000_000
 
 
-def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -> MultiTaskSAC:
+def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -> MultiTaskOffPolicyAlgorithm:
     """A model ready to learn.
 
     :param name: method
@@ -165,7 +165,9 @@ def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
     """Raise a ValueError naming the closest argument if one is unknown."""
-    known = [name for name in inspect.signature(MultiTaskSAC).parameters if not name.startswith("_")]
+    classes = [cls for pair in LEARNERS.values() for cls in pair]
+    signatures = [inspect.signature(cls).parameters for cls in classes]
+    known = list(dict.fromkeys(name for one in signatures for name in one if not name.startswith("_")))
     nested = [f"policy_kwargs.{name}" for name in policy_arguments()]
     nested += [f"replay_buffer_kwargs.{name}" for name in replay_buffer_arguments()]
     for name in overrides:

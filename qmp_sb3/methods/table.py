@@ -18,9 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.algorithms.checks import closest
 from qmp_sb3.algorithms.qmp import QMP
 from qmp_sb3.algorithms.sac import MultiTaskSAC
+
+#: word of the part ``learner`` -> the class of the algorithm, and the one whose default is that behaviors are shared
+LEARNERS: dict[str, tuple[type[MultiTaskOffPolicyAlgorithm], type[MultiTaskOffPolicyAlgorithm]]] = {
+    "sac": (MultiTaskSAC, QMP),
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Method:
     :param name: as the command line takes it
     :param summary: one line
     :param source: paper section
-    :param parts: constructor arguments that the method picks; all others are hyper-parameters
+    :param parts: constructor arguments that the method picks, and its ``learner`` (:data:`LEARNERS`); all others are
+        hyper-parameters
     :param page: its page in docs/methods, which a few methods share; none for a composition
     :param comes_with: those of its parts that a method which is joined to it may decide instead
     """
@@ -48,9 +55,15 @@ class Method:
         return {argument: value for argument, value in self.parts.items() if argument not in self.comes_with}
 
     @property
-    def algorithm(self) -> type[MultiTaskSAC]:
-        """QMP where another task's policy may act, else the core."""
-        return MultiTaskSAC if self.parts.get("behavior", "self") == "self" else QMP
+    def algorithm(self) -> type[MultiTaskOffPolicyAlgorithm]:
+        """The class of its learner, by the name that it has where another task's policy may act."""
+        own, shared = LEARNERS[self.parts.get("learner", "sac")]
+        return own if self.parts.get("behavior", "self") == "self" else shared
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Its parts as arguments of the algorithm's constructor."""
+        return {argument: value for argument, value in self.parts.items() if argument != "learner"}
 
 
 _MULTIHEAD = {"networks": "multihead", "replay": "pool", "task_weights": "mean"}
