@@ -12,7 +12,8 @@ import numpy as np
 
 from qmp_envs.rendering import opengl
 from qmp_envs.simulation.physics import State
-from qmp_envs.task_set import TaskSet, closest
+from qmp_envs.suggestions import closest
+from qmp_envs.task_set import TaskSet
 
 if TYPE_CHECKING:
     from qmp_envs.drivers.episodes import Slots

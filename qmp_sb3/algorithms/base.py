@@ -21,6 +21,7 @@ from qmp_sb3.algorithms import checks
 from qmp_sb3.algorithms.collecting import CollectingAlgorithm
 from qmp_sb3.algorithms.saving import SavingAlgorithm
 from qmp_sb3.behaviors import Behavior, Proposals, parse_behavior
+from qmp_sb3.common import validation
 from qmp_sb3.common.random_streams import RandomStreams
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.policies import MultiTaskPolicy
@@ -70,7 +71,7 @@ class MultiTaskOffPolicyAlgorithm(SavingAlgorithm, CollectingAlgorithm):
         checks.refuse_replay_arguments(kwargs.get("replay_buffer_kwargs"))
         # A behavior remembers and counts, so every model has its own.
         self.behavior: Behavior = deepcopy(parse_behavior(behavior))
-        self.warmup_actions = checks.one_of("warmup_actions", warmup_actions, ("random", "policy"))
+        self.warmup_actions = validation.one_of("warmup_actions", warmup_actions, ("random", "policy"))
         self.num_threads = num_threads
         self.task_names: tuple[str, ...] = ()
         super().__init__(

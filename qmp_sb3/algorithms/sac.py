@@ -19,6 +19,7 @@ from qmp_sb3.algorithms.native_update import NativeUpdate
 from qmp_sb3.algorithms.temperature import TemperedAlgorithm
 from qmp_sb3.algorithms.update_records import record_updates
 from qmp_sb3.behaviors import Behavior
+from qmp_sb3.common import validation
 from qmp_sb3.common.devices import to_device
 from qmp_sb3.common.expressions import part
 from qmp_sb3.hooks import HOOKS, Hook
@@ -164,11 +165,11 @@ class MultiTaskSAC(TemperedAlgorithm):
             learning_rate=learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
-            batch_size=checks.at_least("batch_size", batch_size, 1),
-            tau=checks.share("tau", tau),
-            gamma=checks.share("gamma", gamma),
+            batch_size=validation.at_least("batch_size", batch_size, 1),
+            tau=validation.share("tau", tau),
+            gamma=validation.share("gamma", gamma),
             train_freq=train_freq,
-            gradient_steps=checks.at_least("gradient_steps", gradient_steps, -1),
+            gradient_steps=validation.at_least("gradient_steps", gradient_steps, -1),
             action_noise=action_noise,
             replay_buffer_kwargs=replay_buffer_kwargs,
             optimize_memory_usage=optimize_memory_usage,
@@ -182,15 +183,15 @@ class MultiTaskSAC(TemperedAlgorithm):
             supported_action_spaces=(spaces.Box,),
         )
         self._set_temperatures(ent_coef, target_entropy, temperatures, max_temperature)
-        self.max_grad_norm = checks.positive_or_none("max_grad_norm", max_grad_norm)
-        self.reward_scale = checks.positive("reward_scale", reward_scale)
-        self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
-        self.matmul_precision = checks.precision(matmul_precision)
+        self.max_grad_norm = validation.positive_or_none("max_grad_norm", max_grad_norm)
+        self.reward_scale = validation.positive("reward_scale", reward_scale)
+        self.target_update_interval = validation.at_least("target_update_interval", target_update_interval, 1)
+        self.matmul_precision = validation.precision(matmul_precision)
         self.networks = checks.networks(networks)
-        self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
+        self.task_weights = validation.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self._set_parts(replay, draw, sharing, regularizer, hooks)
-        self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
-        self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
+        self.gradients = validation.one_of("gradients", gradients, GRADIENTS)
+        self.backend = validation.one_of("backend", backend, ("auto", "native", "torch"))
         if _init_setup_model:
             self._setup_model()
 

@@ -10,6 +10,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 
 from qmp_sb3.algorithms import checks
 from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
+from qmp_sb3.common import validation
 from qmp_sb3.networks.flat_parameters import clip_gradient_
 from qmp_sb3.objectives import TASK_WEIGHTS, temperature_loss
 
@@ -31,8 +32,8 @@ class TemperedAlgorithm(MultiTaskOffPolicyAlgorithm):
         self, ent_coef: Any, target_entropy: str | float, temperatures: str, max_temperature: float | None
     ) -> None:
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
-        self.temperatures = checks.one_of("temperatures", temperatures, ("task", "shared"))
-        self.max_temperature = checks.positive_or_none("max_temperature", max_temperature)
+        self.temperatures = validation.one_of("temperatures", temperatures, ("task", "shared"))
+        self.max_temperature = validation.positive_or_none("max_temperature", max_temperature)
         self.log_ent_coef = self.ent_coef_optimizer = None
 
     def _setup_temperature(self) -> None:

@@ -171,7 +171,7 @@ def _engine_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its task sets."""
-    from qmp_sb3.algorithms.checks import one_of
+    from qmp_sb3.common.validation import one_of
 
     if labels is None:
         return benchmark

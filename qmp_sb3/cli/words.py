@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import yaml
 from rich.console import Console
+
+from qmp_envs.suggestions import did_you_mean
 
 STOPPED = 130
 """Exit code of a run that was stopped by a signal, as shells have it."""
@@ -88,7 +89,7 @@ def known_names(command: str, env: str | None, method: str | None) -> None:
         if value is None:
             raise UsageError(f"{command}: --{name} is missing; one of {', '.join(known)}")
         if name == "env" and value not in known and not _from_elsewhere(command, value):
-            raise UsageError(f"{command}: unknown {name} {value!r}; {closest(value, known)}")
+            raise UsageError(f"{command}: unknown {name} {value!r}; {did_you_mean(value, known)}")
     try:
         presets.method(str(method))
     except ValueError as error:
@@ -153,10 +154,3 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 def say(console: Console, text: str) -> None:
     """Print a line as it is, without markup, colors or line breaks of the console's own."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def closest(given: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?``, without importing what knows the same for models."""
-    known = list(known)
-    match = difflib.get_close_matches(given, known, n=1)
-    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"

@@ -19,8 +19,8 @@ import yaml
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 import qmp_envs
-from qmp_sb3.algorithms.checks import one_of
 from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.methods import presets
 from qmp_sb3.vec_env import make_multitask_vec_env

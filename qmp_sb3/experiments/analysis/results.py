@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qmp_envs.results.table import FILE_NAME, MEASURES, POLICIES, Results
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 from qmp_sb3.experiments.runs.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 

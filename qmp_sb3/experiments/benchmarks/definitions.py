@@ -13,7 +13,8 @@ import yaml
 
 import qmp_sb3
 from qmp_envs.registry import entry
-from qmp_sb3.algorithms.checks import closest, one_of
+from qmp_envs.suggestions import did_you_mean
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.benchmarks.benchmark import MEASURES, MOMENTS, UNITS, Arm, Benchmark, Part, Published
 from qmp_sb3.experiments.benchmarks.scales import SCALES
 from qmp_sb3.methods import presets
@@ -143,7 +144,7 @@ def _keys(place: str, values: Any, required: Sequence[str], optional: Sequence[s
         raise ValueError(f"{place}: expected settings by name, got {values!r}")
     for key in values:
         if key not in (*required, *optional):
-            raise ValueError(f"{place}: unknown key {key!r}; {closest(key, [*required, *optional])}")
+            raise ValueError(f"{place}: unknown key {key!r}; {did_you_mean(key, [*required, *optional])}")
     for key in required:
         if key not in values:
             raise ValueError(f"{place}: {key!r} is missing")

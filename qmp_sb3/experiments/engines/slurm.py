@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.engines.base import ALL, Engine, Job, at_least, environment
 from qmp_sb3.experiments.engines.local import cores
 from qmp_sb3.experiments.runs.run_directory import RunDirectory

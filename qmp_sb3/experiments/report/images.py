@@ -10,7 +10,7 @@ from typing import Any
 
 import vl_convert
 
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.report import sources
 from qmp_sb3.experiments.report.figure import ROWS, Figure, rows
 from qmp_sb3.experiments.report.palette import LIGHT, vega_config, with_colors

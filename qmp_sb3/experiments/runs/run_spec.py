@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 from qmp_sb3.methods import presets
 from qmp_sb3.serialization import UntrustedFile
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 from qmp_sb3.integrations.trackers import TRACKERS, Tracker
 

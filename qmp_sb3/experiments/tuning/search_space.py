@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from qmp_sb3.algorithms.checks import closest
+from qmp_envs.suggestions import did_you_mean
 from qmp_sb3.methods import presets
 
 
@@ -53,7 +53,7 @@ class Range:
             raise ValueError(f"the range of {name} is {values!r}; it must be {form}")
         for key in values:
             if key not in known:
-                raise ValueError(f"the range of {name} has {key!r}; {closest(key, known)}")
+                raise ValueError(f"the range of {name} has {key!r}; {did_you_mean(key, known)}")
         made = cls(**{**values, "choices": tuple(values.get("choices", ()))})
         bounds = [one for one in (made.low, made.high) if isinstance(one, int | float)]
         if bool(made.choices) == bool(bounds) or (bounds and not len(bounds) == 2):
@@ -94,7 +94,7 @@ class SearchSpace:
         document = yaml.safe_load(place.read_text(encoding="utf-8")) or {}
         for key in document:
             if key not in ("arguments", "parts"):
-                raise ValueError(f"{file} has {key!r}; {closest(key, ('arguments', 'parts'))}")
+                raise ValueError(f"{file} has {key!r}; {did_you_mean(key, ('arguments', 'parts'))}")
         arguments = {name: Range.read(name, values) for name, values in (document.get("arguments") or {}).items()}
         parts = {
             part: {

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qmp_envs.evaluation import Evaluation
 from qmp_envs.results.table import MEASURES
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.runs import provenance
 from qmp_sb3.experiments.runs.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.runs.live import Display

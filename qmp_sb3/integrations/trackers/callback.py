@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 
 if TYPE_CHECKING:
     from qmp_sb3.integrations.trackers.tracker import Tracker
