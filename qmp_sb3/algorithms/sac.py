@@ -39,7 +39,7 @@ class MultiTaskSAC(TemperedAlgorithm):
 
     Every task has an actor, critics, a temperature and a replay buffer. Replaceable parts say how tasks help each
     other: ``networks`` (which parameters does task i see?), ``behavior`` (whose policy acts now?), ``replay`` (which
-    transitions, how many per task?), ``sharing`` (is the batch changed before use?), the objective (what is minimised,
+    transitions, how many per task?), ``sharing`` (is the batch changed before use?), the objective (what is minimized,
     how are tasks combined? ``task_weights``, ``gradients``, ``regularizer``, ``temperatures``) and ``hooks`` (what else
     happens between updates?).
 

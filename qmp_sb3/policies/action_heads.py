@@ -49,7 +49,7 @@ def squashed_log_prob(mean: th.Tensor, log_std: th.Tensor, actions: th.Tensor) -
 
 
 def squashed_sample_log_prob(mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    """A reparameterised action ``(..., act)`` and its log-probability ``(...)`` (SAC, appendix C, eq. 21)."""
+    """A reparameterized action ``(..., act)`` and its log-probability ``(...)`` (SAC, appendix C, eq. 21)."""
     actions = squashed_sample(mean, log_std, noise)
     gaussian = -0.5 * noise.square() - log_std - _HALF_LOG_TWO_PI
     return actions, (gaussian - th.log(1.0 - actions.square() + _SQUASH_EPSILON)).sum(dim=-1)

@@ -141,7 +141,7 @@ class MultiTaskActor(TaskPolicy):
         return split_parameters(self.network.every(features)[0])
 
     def action_log_prob(self, features: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """A reparameterised action ``(tasks, batch, act)`` and its log-probability ``(tasks, batch)``."""
+        """A reparameterized action ``(tasks, batch, act)`` and its log-probability ``(tasks, batch)``."""
         return squashed_sample_log_prob(*self.forward(features), noise)
 
     def act(

@@ -44,7 +44,7 @@ class KeepOwn:
         :param batch: the tasks' own transitions
         :param replay: where more can be drawn
         :param policy: the networks
-        :param env: normalises observations if given
+        :param env: normalizes observations if given
         """
         return batch
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-import qmp_sb3
 from qmp_envs.registry import entry
 from qmp_envs.suggestions import did_you_mean
 from qmp_sb3.common.validation import one_of
@@ -23,7 +22,7 @@ from qmp_sb3.serialization import UntrustedFile
 
 def folder() -> Path:
     """Where the definitions are: the checkout's, or the package's own copy."""
-    package = Path(qmp_sb3.__file__).parent
+    package = Path(__file__).resolve().parents[2]
     checkout = package.parent / "benchmarks" / "paper"
     return checkout if any(checkout.glob("*.yaml")) else package / "definitions"
 

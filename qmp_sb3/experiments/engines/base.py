@@ -10,48 +10,17 @@ import uuid
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from qmp_sb3.experiments.engines.board import Board
+from qmp_sb3.experiments.engines.job import Job, Outcome
 from qmp_sb3.experiments.engines.preflight import check_specs
-from qmp_sb3.experiments.runs.run import RunStatus, refuse_other_content, status_of
-from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.run import check_content, status_of
 from qmp_sb3.experiments.runs.run_spec import RunSpec
 
-State = Literal["finished", "stopped", "failed"]
 ALL = sys.maxsize
 """Runs at a time, where nothing limits them."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run and its folder."""
-
-    spec: RunSpec
-    path: Path
-
-    @property
-    def directory(self) -> RunDirectory:
-        return RunDirectory(self.path)
-
-    def __hash__(self) -> int:
-        return hash(self.path)
-
-    def __str__(self) -> str:
-        return f"{self.spec.method} on {self.spec.env}, seed {self.spec.seed}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended here. A stopped one has a checkpoint, a failed one a reason and, as a rule, an ``error.txt``."""
-
-    job: Job
-    state: State
-    status: RunStatus | None = None
-    """Of a finished run."""
-    reason: str = ""
 
 
 class Engine(ABC):
@@ -209,7 +178,7 @@ def distinct(runs: Iterable[tuple[RunSpec, str | os.PathLike[str]]]) -> list[Job
         job = Job(RunSpec.from_dict(plain), Path(path).absolute())
         if job.path in folders:
             raise ValueError(f"{job.path} is the folder of two runs: {folders[job.path]}; {job}")
-        refuse_other_content(job.directory, job.spec)
+        check_content(job.directory, job.spec)
         jobs[key] = folders[job.path] = job
     return list(jobs.values())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -12,14 +11,12 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from qmp_sb3.experiments.engines.job import Job
 from qmp_sb3.experiments.engines.progress import Progress
 from qmp_sb3.experiments.runs.live import clock
 from qmp_sb3.experiments.runs.summary import COLUMNS, cell
 
-if TYPE_CHECKING:
-    from qmp_sb3.experiments.engines.base import Job
-
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 SHOWN = ("success_any", "success_all", "return")
 """The measures that tell how well a run does; a task set without success has its return only."""
 ORDER = ("running", "failed", "stopped", "waiting", "finished")
@@ -48,13 +45,13 @@ class Board:
 
 
 class _Reading(Board):
-    """Reads the files of the runs at work, at most every :data:`LOOK_SECONDS`."""
+    """Reads the files of the runs at work, at most every :data:`POLL_SECONDS`."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.states: dict[Job, str] = {}
         self.progress: dict[Job, Progress] = {}
-        self.looked = -LOOK_SECONDS
+        self.polled = -POLL_SECONDS
 
     def start(self, jobs: Sequence[Job]) -> None:
         self.states = {job: "waiting" if job.directory.result() is None else "finished" for job in jobs}
@@ -66,9 +63,9 @@ class _Reading(Board):
 
     def update(self, at_work: Collection[Job]) -> None:
         now = time.monotonic()
-        if now - self.looked < LOOK_SECONDS:
+        if now - self.polled < POLL_SECONDS:
             return
-        self.looked = now
+        self.polled = now
         for job in at_work:
             progress = Progress.read(job.directory)
             self.states[job] = "waiting" if progress is None else "running"
@@ -82,7 +79,7 @@ class _Reading(Board):
         if result is not None:
             means = result["tasks"].get("mean of tasks", {})
             self.progress[job] = Progress(result["steps"], job.spec.steps, 0.0, result["steps"], means)
-        self.looked = -LOOK_SECONDS
+        self.polled = -POLL_SECONDS
 
     def show(self) -> None:
         """Something may be new."""

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from subprocess import Popen
 
-from qmp_sb3.experiments.engines.base import Engine, Job, environment
+from qmp_sb3.experiments.engines.base import Engine, environment
+from qmp_sb3.experiments.engines.job import Job
 
 END_SECONDS = 5.0
 """How long runs may take to end when the engine is closed early, before they are killed."""

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qmp_sb3.experiments.engines.base import Engine, Job
+from qmp_sb3.experiments.engines.base import Engine
+from qmp_sb3.experiments.engines.job import Job
+from qmp_sb3.experiments.engines.worker import attend
 
 
 class Ray(Engine):
@@ -66,8 +68,6 @@ class Ray(Engine):
         nodes = [node for node in ray.nodes() if node["Alive"]]
         self._check_room(nodes)
         self._check_shared(nodes, jobs)
-        from qmp_sb3.experiments.engines.worker import attend
-
         rest = {name: amount for name, amount in self.needed.items() if name not in ("CPU", "GPU", "memory")}
         self._attend = ray.remote(
             num_cpus=self.threads,  # Ray sets OMP_NUM_THREADS to it

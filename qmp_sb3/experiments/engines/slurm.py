@@ -11,8 +11,10 @@ from types import FrameType
 from typing import Any
 
 from qmp_sb3.common.validation import one_of
-from qmp_sb3.experiments.engines.base import ALL, Engine, Job, at_least, environment
+from qmp_sb3.experiments.engines.base import ALL, Engine, at_least, environment
+from qmp_sb3.experiments.engines.job import Job
 from qmp_sb3.experiments.engines.local import cores
+from qmp_sb3.experiments.engines.worker import attend
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
 WARNING_SECONDS = 180
@@ -31,8 +33,6 @@ class Task:
     order: Mapping[str, Any]
 
     def __call__(self) -> None:
-        from qmp_sb3.experiments.engines.worker import attend
-
         warning = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
         requeue = signal.getsignal(warning)  # submitit's: puts the task back into the queue and ends the process
         assert callable(requeue)

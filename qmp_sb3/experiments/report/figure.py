@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from qmp_sb3.experiments.report.palette import Look
+from qmp_sb3.experiments.report.palette import Style
 
 ROWS = "rows"
 """The name by which charts call the numbers that they are drawn of."""
@@ -95,11 +95,13 @@ def line_ends(chart: alt.Chart, value: str, line: Sequence[str]) -> alt.Chart:
     return counted.transform_filter("datum.step === datum.latest")
 
 
-def method_scales(looks: Mapping[str, Look]) -> tuple[alt.Color, alt.StrokeDash]:
+def method_scales(styles: Mapping[str, Style]) -> tuple[alt.Color, alt.StrokeDash]:
     """Color and dashes by the column ``method``."""
-    methods = list(looks)
-    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
-    dash = alt.StrokeDash("method:N", legend=None).scale(domain=methods, range=[look.dash for look in looks.values()])
+    methods = list(styles)
+    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[style.color for style in styles.values()])
+    dash = alt.StrokeDash("method:N", legend=None).scale(
+        domain=methods, range=[style.dash for style in styles.values()]
+    )
     return color, dash
 
 

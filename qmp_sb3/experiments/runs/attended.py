@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qmp_sb3.experiments.runs.atomic_files import PART, write_text
+from qmp_envs.atomic_files import PART, write_text
 
 ATTENDED = (".progress.json", ".stop", ".in-use", ".task", "error.txt", "worker.log")
 """A folder that holds nothing else, by the beginnings of names, is free for a new run."""

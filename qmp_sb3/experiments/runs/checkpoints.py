@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
+from qmp_envs.atomic_files import remove_parts, replace, sync, write_json
 from qmp_sb3.algorithms.sac import MultiTaskSAC
 from qmp_sb3.algorithms.training_state import go_on, training_state
-from qmp_sb3.experiments.runs.atomic_files import digest, remove_parts, replace, sync, write_json
 from qmp_sb3.replay import increments
 from qmp_sb3.serialization import checkpoint_folders, read_tree, write_tree
-from qmp_sb3.serialization.checkpoint_folders import FORMAT, folders, own_digest, read_note
+from qmp_sb3.serialization.checkpoint_folders import FORMAT, digest, folders, own_digest, read_note
 from qmp_sb3.serialization.checkpoint_folders import MODEL as _MODEL
 from qmp_sb3.serialization.checkpoint_folders import NOTE as _NOTE
 from qmp_sb3.vec_env.environment_state import EnvironmentState

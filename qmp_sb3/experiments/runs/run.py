@@ -94,14 +94,14 @@ class Prepared:
 def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None, trust: bool = False) -> Prepared:
     """Check a run and its folder, and make or load the model; the errors of :func:`run` come from here."""
     directory = RunDirectory(default_path(spec) if path is None else path)
-    refuse_other_content(directory, spec)
+    check_content(directory, spec)
     if directory.result() is not None:
         return Prepared(spec, directory)
     model = make_model(spec)
     lock = directory.lock()
     try:
-        refuse_other_content(directory, spec)  # which another process may have changed by now
-        directory.mend()
+        check_content(directory, spec)  # which another process may have changed by now
+        directory.repair()
         checkpoint = directory.latest_checkpoint()
         if checkpoint is None:
             if directory.is_run:
@@ -152,7 +152,7 @@ def _shortest(config: Mapping[str, Any], steps: int) -> int:
     return least
 
 
-def refuse_other_content(directory: RunDirectory, spec: RunSpec) -> None:
+def check_content(directory: RunDirectory, spec: RunSpec) -> None:
     """Raise if the folder holds anything else than this run."""
     if directory.is_run:
         stored = RunSpec.from_dict(directory.config()["run"])
@@ -234,7 +234,7 @@ def _train(
     supervise = Supervisor(spec, directory, lock, evaluate, display, newest, should_stop)
     callbacks = CallbackList([evaluate, supervise])
     if prepared.about is not None:
-        supervise.go_on(model, prepared.about, prepared.seconds)
+        supervise.resume(model, prepared.about, prepared.seconds)
     display.start(f"{spec.method} on {spec.env}, seed {spec.seed}", model.task_names, spec.steps, done)
     try:
         if done < spec.steps:

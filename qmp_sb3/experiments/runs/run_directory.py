@@ -28,12 +28,12 @@ from typing import Any
 
 import yaml
 
+from qmp_envs.atomic_files import PART, remove_parts, write_json, write_text
 from qmp_envs.results.table import FILE_NAME
-from qmp_sb3.experiments.runs.atomic_files import PART, read_json, remove_parts, write_json, write_text
-from qmp_sb3.experiments.runs.atomic_files import replace as replace
 from qmp_sb3.experiments.runs.attended import ATTENDED, Attended
 from qmp_sb3.experiments.runs.checkpoints import Checkpoint, Checkpoints
 from qmp_sb3.experiments.runs.run_lock import RunLock
+from qmp_sb3.serialization.checkpoint_folders import read_json
 
 _COMPLETE = {"run", "settings", "sources", "tasks", "reward", "versions", "git", "machine"}
 """What a whole ``config.yaml`` has at least."""
@@ -154,7 +154,7 @@ class RunDirectory(Attended):
         self.path.mkdir(parents=True, exist_ok=True)
         return RunLock(self._lock)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Before a run goes on: remove what a killed process has left half-written, and write a damaged
         ``config.yaml`` again.
         """

@@ -21,7 +21,7 @@ from typing import Any
 
 BEAT = 10.0  # s
 PATIENCE = 120.0  # s; network file systems tell of changes up to a minute late
-LOOK = 1.0  # s between looks at another machine's signs of life
+POLL_SECONDS = 1.0  # between two looks at another machine's signs of life
 _SIZE = 512
 _LOG = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class RunLock:
         self._ended = threading.Event()
         self._file = self._opened()
         try:
-            self._refuse_living_holder()
+            self._check_holder()
             self._beat(0)
         except BaseException:
             os.close(self._file)
@@ -98,14 +98,14 @@ class RunLock:
                 return file
             os.close(file)  # its last holder has removed it meanwhile
 
-    def _refuse_living_holder(self) -> None:
+    def _check_holder(self) -> None:
         """Wait for a sign of life of a holder on another machine, as long as there may be one."""
         holder = _holder(self.path)
         if not self.path.stat().st_size:
             return
         if (holder.get("host"), holder.get("kernel")) != (self._holder["host"], self._holder["kernel"]):
             while (waited := self._age()) < PATIENCE:
-                time.sleep(min(LOOK, PATIENCE - waited))
+                time.sleep(min(POLL_SECONDS, PATIENCE - waited))
                 if _holder(self.path) != holder:
                     raise RunInUse(f"{self.path.parent} is being written by {_named(_holder(self.path))}")
         _LOG.warning("%s was left by %s, which is gone: taking it over", self.path.parent, _named(holder))

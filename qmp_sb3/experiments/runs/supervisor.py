@@ -84,7 +84,7 @@ class Supervisor(BaseCallback):
         """Wall time of the whole run so far."""
         return self._seconds_before + time.monotonic() - self._began
 
-    def go_on(self, model: MultiTaskSAC, about: Mapping[str, Any], seconds: float) -> None:
+    def resume(self, model: MultiTaskSAC, about: Mapping[str, Any], seconds: float) -> None:
         """Go on from a checkpoint: with its evaluations, and with what was recorded but not yet logged.
 
         :param about: what :meth:`save_checkpoint` told of it

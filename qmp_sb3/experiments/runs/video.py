@@ -10,7 +10,7 @@ import gymnasium as gym
 import imageio.v3 as imageio
 import numpy as np
 
-from qmp_sb3.experiments.runs.run_directory import replace
+from qmp_envs.atomic_files import replace
 
 FORMATS = (".mp4", ".gif")
 MAX_FRAMES_PER_SECOND = 30

@@ -448,17 +448,17 @@ def test_a_slurm_job_is_an_array_that_may_be_queued_again(tmp_path: Path, monkey
         second.open(jobs)
         adopted = second.launch(jobs)
         assert [handle.job_id for handle in adopted] == numbers
-        cancelled: list[str] = []
-        monkeypatch.setattr(submitit.SlurmJob, "cancel", lambda job, check=True: cancelled.append(job.job_id))
+        canceled: list[str] = []
+        monkeypatch.setattr(submitit.SlurmJob, "cancel", lambda job, check=True: canceled.append(job.job_id))
         second.halt(jobs[0], adopted[0])
         second.close(adopted)
         how = second.ended(adopted[0])
-        assert cancelled == [] and how is not None and "another command submitted it" in how
+        assert canceled == [] and how is not None and "another command submitted it" in how
         assert not jobs[0].directory.stop_requested(engine.name) and not jobs[0].directory.stop_requested(second.name)
         engine.halt(jobs[0], handles[0])
         assert jobs[0].directory.stop_requested(engine.name)
         engine.close(handles)
-        assert cancelled[-3:] == numbers
+        assert canceled[-3:] == numbers
         slurm.set_job_state(numbers[0].partition("_")[0], "FAILED", array=3)
         submitit.SlurmJob.watcher.clear()
         assert not set(numbers) & {handle.job_id for handle in second.launch(jobs)}
