@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LONGEST = 400
+"""Lines of a file of code outside the tests."""
 LOCKED_EXTRAS = ("dev", "docs", "metaworld", "robotics", "report", "tune")
 INTEGRATIONS = ("cluster", "track", "zoo")
 
@@ -153,6 +155,18 @@ def test_everything_imported_is_a_declared_dependency() -> None:
     names |= {"mlflow": "mlflow-skinny", "rl_zoo3": "rl-zoo3", "vl_convert": "vl-convert-python"}
     used = (imports("qmp_envs") | imports("qmp_sb3")) - set(sys.stdlib_module_names) - {"qmp_envs", "qmp_sb3"}
     assert {names.get(name, name) for name in used} <= declared
+
+
+def test_no_file_of_code_is_long() -> None:
+    folders = [ROOT / name for name in ("qmp_envs", "qmp_sb3", "benchmarks", "docs")]
+    files = [
+        file
+        for folder in folders
+        for kind in ("py", "c", "h", "js", "css", "html")
+        for file in folder.rglob(f"*.{kind}")
+    ]
+    lines = {str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert lines and not {file: count for file, count in lines.items() if count > LONGEST}
 
 
 def test_importing_the_environments_is_light() -> None:
