@@ -13,7 +13,7 @@ from qmp_sb3.cli.words import STOPPED, Known, UsageError, override
 
 
 class Command(Protocol):
-    """A file of a command. It imports inside its functions: PyTorch takes seconds, ``qmp --help`` should not."""
+    """A file of a command. It imports inside its functions, so that a command loads only what it needs."""
 
     def add(self, commands: argparse._SubParsersAction) -> None:
         """Add the command's grammar."""

@@ -18,7 +18,7 @@ from rich.console import Console
 from qmp_envs.suggestions import did_you_mean
 
 STOPPED = 130
-"""Exit code of a run that was stopped by a signal, as shells have it."""
+"""Exit code of a run that was stopped by a signal, as shells report it."""
 
 REGISTRIES = {
     "presets": "qmp_sb3.methods.presets:PRESETS",
@@ -81,7 +81,7 @@ def whole(text: str) -> int:
 
 
 def known_names(command: str, env: str | None, method: str | None) -> None:
-    """Refuse a task set or a method that does not exist, or is not given."""
+    """Raise for a task set or a method that does not exist, or is not given."""
     import qmp_envs
     from qmp_sb3.methods import presets
 
@@ -111,7 +111,7 @@ def _from_elsewhere(command: str, env: str) -> bool:
 
 
 def find_modules_here() -> None:
-    """Let a module of the user's be imported from the folder in which the command is called.
+    """Let a user's module be imported from the folder in which the command is called.
 
     Only where the user named one, as in ``--env my_tasks:Mine/Rail-v0``, or said ``--trust``: the folder may hold a
     stranger's run.
@@ -134,7 +134,7 @@ def usage_errors(command: str) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, a first SIGINT or SIGTERM only makes the given function return True; a second acts as ever."""
+    """Inside, a first SIGINT or SIGTERM only makes the given function return True; a second acts as usual."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -107,7 +107,7 @@ class MultiTaskManager(ExperimentManager):
         options = (self.eval_env_kwargs if eval_env else None) or self.env_kwargs
         tasks = 1 if "task" in options else self._tasks()
         if n_envs % tasks:
-            raise ValueError(f"n_envs={n_envs} is no multiple of the {tasks} tasks of {self.env_name.gym_id}")
+            raise ValueError(f"n_envs={n_envs} is not a multiple of the {tasks} tasks of {self.env_name.gym_id}")
         env: VecEnv = make_multitask_vec_env(self.env_name.gym_id, n_envs // tasks, self.seed, **options)
         if eval_env:
             return env

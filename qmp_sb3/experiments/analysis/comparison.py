@@ -62,7 +62,7 @@ class Comparison:
     """Methods on one task set.
 
     :param rows: by measure, then method
-    :param notes: what somebody has to know of the runs, in sentences
+    :param notes: what a reader has to know of the runs, in sentences
     """
 
     task_set: str

@@ -134,7 +134,7 @@ def _number(place: str, value: Any) -> Published:
     """``80``, or ``[80, 2.5]`` with what stands behind the +-."""
     numbers = value if isinstance(value, list) else [value]
     if not 1 <= len(numbers) <= 2 or any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers):
-        raise ValueError(f"{place}: {value!r} is no published number; give 80, or [80, 2.5] with its spread")
+        raise ValueError(f"{place}: {value!r} is not a published number; give 80, or [80, 2.5] with its spread")
     return Published(*map(float, numbers))
 
 
@@ -166,5 +166,5 @@ def _preset(place: str, arm: Arm, id: str, preset: str) -> None:
 
 def _count(place: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 1:
-        raise ValueError(f"{place}: {value!r} is no whole number of at least 1")
+        raise ValueError(f"{place}: {value!r} is not a whole number of at least 1")
     return int(value)

@@ -27,15 +27,15 @@ class Engine(ABC):
     """Brings runs to their end, several at a time, each in a process that may die.
 
     A run that raises an error fails alone: its traceback is in ``error.txt`` in its folder. One whose process is
-    killed goes on from its newest checkpoint, on whichever machine is free, at most ``retries`` times.
+    killed resumes from its newest checkpoint, on whichever machine is free, at most ``retries`` times.
 
     :param jobs: runs at a time; None: as many as the machines allow
     :param threads: of each run; equal results need equal threads
-    :param retries: how often a lost run is begun again
+    :param retries: how often a lost run is restarted
     """
 
     interval = 0.2
-    """Seconds between two looks at the runs."""
+    """Seconds between two checks of the runs."""
 
     def __init__(self, jobs: int | None = None, threads: int = 1, retries: int = 3) -> None:
         self.jobs = None if jobs is None else at_least("jobs", jobs, 1)
@@ -56,11 +56,11 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, jobs: Sequence[Job]) -> None:
-        """Make ready for runs; a wrong setting of the engine raises a ValueError here."""
+        """Prepare for runs; a wrong setting of the engine raises a ValueError here."""
 
     @abstractmethod
     def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
-        """Let runs begin or go on; returns a handle for each."""
+        """Start or resume runs; returns a handle for each."""
 
     @abstractmethod
     def ended(self, handle: Any) -> str | None:
@@ -87,12 +87,12 @@ class Engine(ABC):
     ) -> Iterator[Outcome]:
         """Bring every run to its end, and yield what became of each, in the order in which they end.
 
-        Finished runs are only reported, unfinished ones go on; equal specs are run once. Nothing is started before
+        Finished runs are only reported, unfinished ones resume; equal specs are run once. Nothing is started before
         all specs and folders were checked.
 
         :param runs: what to train, and the folder of each
         :param should_stop: asked several times a second; True lets every run save a checkpoint and end
-        :param board: is shown how the runs stand
+        :param board: is shown the status of the runs
         :param trust: as for :func:`~qmp_sb3.experiments.runs.run.run`
         :raises ValueError: if a spec, a folder or a setting of the engine is not usable
         """
@@ -132,7 +132,7 @@ class Engine(ABC):
                     if outcome is None and lost[job] < self.retries:
                         lost[job] += 1
                         waiting.append(job)
-                        board.note(f"{job}: {how}; it goes on from its checkpoint ({lost[job]} of {self.retries})")
+                        board.note(f"{job}: {how}; it resumes from its checkpoint ({lost[job]} of {self.retries})")
                         continue
                     outcome = outcome or Outcome(job, "failed", reason=f"{how}, {lost[job] + 1} times")
                     board.ended(outcome.job, outcome.state, outcome.reason)

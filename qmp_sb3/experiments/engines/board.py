@@ -1,4 +1,4 @@
-"""How all runs stand, from their own files: a table that is redrawn on a terminal, plain lines anywhere else."""
+"""The status of all runs, from their own files: a table that is redrawn on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SHOWN = ("success_any", "success_all", "return")
 ORDER = ("running", "failed", "stopped", "waiting", "finished")
 """From what a person wants to see first to what may be folded away."""
 ROWS_BESIDE = 8
-"""Lines of a terminal that the table does not have for its rows."""
+"""Lines of the terminal that are not rows of the table."""
 
 
 class Board:
-    """Told how an engine's runs stand. This one shows nothing."""
+    """Shows the status of an engine's runs; this base class shows nothing."""
 
     def start(self, jobs: Sequence[Job]) -> None:
         """The runs, before the first of them begins."""
 
     def update(self, at_work: Collection[Job]) -> None:
-        """``at_work`` are the runs that are with a process; called several times a second."""
+        """``at_work`` are the runs that have a process; called several times a second."""
 
     def note(self, text: str) -> None:
         """Something that a person should know."""
@@ -138,7 +138,7 @@ class LiveBoard(_Reading):
         counts = {state: sum(one == state for one in self.states.values()) for state in ORDER}
         caption = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         if len(rows) > fitting:
-            caption += f"; {len(rows) - fitting} rows more than the terminal is high"
+            caption += f"; {len(rows) - fitting} more rows than the terminal shows"
         nodes = {progress.node for progress in self.progress.values() if progress.node}
         table = Table(caption=caption, caption_justify="left", expand=True)
         table.add_column("run", ratio=3, no_wrap=True)

@@ -24,7 +24,7 @@ from qmp_sb3.experiments.runs.run_spec import RunSpec
 
 Ended = Literal["finished", "stopped", "failed"]
 POLL_SECONDS = 0.5
-"""How often a run looks whether it is to stop."""
+"""How often a run checks whether to stop."""
 PATIENCE = 60.0
 """Seconds that a run waits for the process that was at it before."""
 

@@ -27,7 +27,7 @@ class Panel:
 
     :param title: what it shows, e.g. a task's name
     :param columns: the numbers that it is drawn of
-    :param description: what somebody who does not see it is told
+    :param description: for readers who do not see it
     """
 
     title: str
@@ -85,7 +85,7 @@ ALONE = "datum.points === 1"
 def line_ends(chart: alt.Chart, value: str, line: Sequence[str]) -> alt.Chart:
     """The last row of each line over steps, with the number of its rows in ``points``.
 
-    Those that are not :data:`ALONE` are to be drawn invisibly: of no rows at all, Vega warns that a scale has no ends.
+    Those that are not :data:`ALONE` are to be drawn invisibly: without any row, Vega warns that a scale has no ends.
 
     :param value: the column that is drawn; rows without it do not count
     :param line: the columns that all rows of a line have in common

@@ -75,7 +75,7 @@ class Run:
 
     @property
     def single(self) -> bool:
-        """Whether it was evaluated once only, as an agent is that nobody watched learning."""
+        """Whether it was evaluated only once, as an agent is whose training nobody evaluated."""
         return len(self.evaluated) == 1
 
     @property
@@ -243,7 +243,7 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 
 def check_no_doubles(runs: Sequence[Run], files: Sequence[Path]) -> None:
-    """Two runs that nothing tells apart would count one seed twice."""
+    """Raise for two runs that nothing tells apart: they would count one seed twice."""
     places: dict[tuple[str, str, int], Path] = {}
     for run, file in zip(runs, files, strict=True):
         other = places.setdefault(run.results.key, file)

@@ -78,7 +78,7 @@ def write(out: Path, frames: np.ndarray, rate: int) -> None:
 
 
 def check_format(out: Path) -> None:
-    """Refuse a file name whose ending is not one of :data:`FORMATS`."""
+    """Raise for a file name whose ending is not one of :data:`FORMATS`."""
     if out.suffix not in FORMATS:
         raise ValueError(f"cannot write {out.name!r}: films end in {' or '.join(FORMATS)}")
 

@@ -46,7 +46,7 @@ class Range:
 
     @classmethod
     def read(cls, name: str, values: Any) -> Range:
-        """From a line of the table; ValueError that names it where it is no range."""
+        """From a line of the table; ValueError that names it where it is not a range."""
         known = [one.name for one in fields(cls)]
         form = "{low: 0.1, high: 1} or {choices: [1, 2]}"
         if not isinstance(values, Mapping):
@@ -88,9 +88,10 @@ class SearchSpace:
     def read(cls, file: str | Path | None = None) -> SearchSpace:
         """From a YAML file; the suite's own without one.
 
-        :raises ValueError: naming the line that is no range or no argument of the algorithm
+        :raises ValueError: naming the line that is not a range or not an argument of the algorithm
         """
-        place = resources.files("qmp_sb3.experiments.tuning").joinpath("search_space.yaml") if file is None else Path(file)
+        own = resources.files("qmp_sb3.experiments.tuning").joinpath("search_space.yaml")
+        place = own if file is None else Path(file)
         document = yaml.safe_load(place.read_text(encoding="utf-8")) or {}
         for key in document:
             if key not in ("arguments", "parts"):

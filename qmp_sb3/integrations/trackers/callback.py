@@ -21,7 +21,7 @@ class TrackingCallback(BaseCallback):
     :param tracker: ``"wandb"``, ``"mlflow"``, or a tracker
     :param project: as the tracker's; for a tracker given by name
     :param title: the run's name; by default that of the algorithm
-    :param id: of the tracked run to go on with, e.g. :attr:`id` of the callback that began it
+    :param id: of the tracked run to resume, e.g. :attr:`id` of the callback that began it
     :param verbose: SB3's
     """
 

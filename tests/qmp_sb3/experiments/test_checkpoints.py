@@ -279,7 +279,7 @@ def lose_the_lock_s_node(path: Path) -> None:
     os.utime(path / "lock.json", (then, then))
 
 
-OLDER = "; going on from 000000100"
+OLDER = "; resuming from 000000100"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "model cut": (
         lambda path: cut(newest(path) / "model.zip"),
@@ -362,7 +362,7 @@ def test_a_cut_config_without_a_checkpoint_is_an_error(tmp_path):
 def test_checkpoints_of_an_earlier_training_are_not_dropped(tmp_path):
     small("no-sharing").learn(300, SaveAt(Checkpoints(tmp_path), 100, 200))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match=r"checkpoints of an earlier training, newest 000000200: go on .* newest\(\)"):
+    with pytest.raises(ValueError, match=r"checkpoints of an earlier training, newest 000000200: resume .* newest\(\)"):
         small("no-sharing").learn(100, SaveAt(Checkpoints(tmp_path), 50))
     assert sorted(tmp_path.rglob("*")) == before
     later = Checkpoints(tmp_path)

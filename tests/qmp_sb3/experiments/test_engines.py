@@ -115,8 +115,8 @@ def test_a_failure_is_alone_and_a_lost_run_goes_on(tmp_path: Path) -> None:
     assert ended == {0: ("failed", "ValueError: the sky fell"), 1: ("finished", ""), 2: ("finished", "")}
     assert engine.begun == [0, 1, 2, 1, 1], "a lost run waits behind the others"
     assert [note.rpartition("; ")[2] for note in notes.notes] == [
-        "it goes on from its checkpoint (1 of 3)",
-        "it goes on from its checkpoint (2 of 3)",
+        "it resumes from its checkpoint (1 of 3)",
+        "it resumes from its checkpoint (2 of 3)",
     ]
     assert engine.closed == 0
 
@@ -215,7 +215,7 @@ def test_plain_lines_tell_how_each_run_ended(tmp_path: Path) -> None:
     text = shown(PlainBoard, Scripted({0: ["fail"], 1: ["vanish", "finish"]}), runs)
     assert "2 runs, 0 of them finished before" in text and "\x1b" not in text
     assert f"qmp on {ID}, seed 0: failed (ValueError: the sky fell)" in text
-    assert "goes on from its checkpoint (1 of 3)" in text and "seed 1: finished, 120 of 120 steps" in text
+    assert "resumes from its checkpoint (1 of 3)" in text and "seed 1: finished, 120 of 120 steps" in text
 
 
 def test_the_live_table_has_a_row_for_each_run(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_low_terminal_folds_the_last_rows(tmp_path: Path) -> None:
     stream = io.StringIO()
     Console(file=stream, width=150).print(board.picture())
     board.stop()
-    assert stream.getvalue().count("seed") == 4 and "6 rows more than the terminal is high" in stream.getvalue()
+    assert stream.getvalue().count("seed") == 4 and "6 more rows than the terminal shows" in stream.getvalue()
 
 
 # ---- the worker, in this process ----
