@@ -16,7 +16,7 @@ from qmp_sb3.experiments import RunSpec
 from qmp_sb3.experiments.benchmarks.benchmark import Benchmark, Published
 from qmp_sb3.experiments.benchmarks.definitions import available, folder, from_dict, read
 from qmp_sb3.experiments.benchmarks.scales import SCALES
-from qmp_sb3.experiments.runs import run
+from qmp_sb3.experiments.runs.run import run
 
 NAMES = available()
 WANTED = {

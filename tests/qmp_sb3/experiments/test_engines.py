@@ -31,8 +31,7 @@ from qmp_sb3.experiments.engines import (
     worker,
 )
 from qmp_sb3.experiments.engines.worker import attend
-from qmp_sb3.experiments.runs import run
-from qmp_sb3.experiments.runs.run import describe
+from qmp_sb3.experiments.runs.run import describe, run
 
 ID = "QMP/Point2D-v0"
 QUICK: dict[str, Any] = {
