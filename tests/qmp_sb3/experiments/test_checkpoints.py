@@ -316,7 +316,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_run_directory_is_mended_and_the_run_ends_the_same(damage, whole, stopped, tmp_path, caplog):
+def test_a_damaged_run_directory_is_repaired_and_the_run_ends_the_same(damage, whole, stopped, tmp_path, caplog):
     path = Path(shutil.copytree(stopped, tmp_path / "run"))
     spoil, message = DAMAGES[damage]
     spoil(path)
@@ -334,7 +334,7 @@ def test_a_cut_result_is_made_again(whole, tmp_path, caplog):
     assert_same_end(whole, path)
 
 
-def test_nothing_whole_to_go_on_from_is_an_error_that_loses_nothing(stopped, tmp_path):
+def test_nothing_intact_to_resume_from_is_an_error_that_loses_nothing(stopped, tmp_path):
     path = Path(shutil.copytree(stopped, tmp_path / "run"))
     (path / "checkpoints/replay/000000100.safetensors").unlink()  # both checkpoints need these rows
     before = sorted(path.rglob("*"))
