@@ -330,7 +330,7 @@ def test_a_cut_result_is_made_again(whole, tmp_path, caplog):
     path = Path(shutil.copytree(whole, tmp_path / "run"))
     cut(path / "result.json")
     assert run(SPEC, path).finished
-    assert "result.json is damaged: the run's end is made again" in caplog.text
+    assert "result.json is damaged: the end of the run is repeated" in caplog.text
     assert_same_end(whole, path)
 
 
@@ -339,7 +339,7 @@ def test_nothing_intact_to_resume_from_is_an_error_that_loses_nothing(stopped, t
     (path / "checkpoints/replay/000000100.safetensors").unlink()  # both checkpoints need these rows
     before = sorted(path.rglob("*"))
     with pytest.raises(
-        ValueError, match="000000200 is damaged.*000000100 is damaged.*To begin anew, move .*checkpoints"
+        ValueError, match="000000200 is damaged.*000000100 is damaged.*To start over, move .*checkpoints"
     ):
         run(SPEC, path)
     assert sorted(path.rglob("*")) == before
@@ -351,7 +351,7 @@ def test_nothing_intact_to_resume_from_is_an_error_that_loses_nothing(stopped, t
 def test_a_cut_config_without_a_checkpoint_is_an_error(tmp_path):
     killed(SPEC, tmp_path / "run", 60)
     cut(tmp_path / "run" / "config.yaml", 0.3)
-    with pytest.raises(ValueError, match=r"config\.yaml is damaged, and there is no checkpoint"):
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged, and no checkpoint holds a copy"):
         run(SPEC, tmp_path / "run")
 
 
