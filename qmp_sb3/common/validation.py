@@ -41,6 +41,13 @@ def at_least(argument: str, value: int, minimum: int) -> int:
     return value
 
 
+def whole_number(argument: str, value: float, minimum: int) -> int:
+    """``value`` as an int if it is whole, ``3e5`` for example, and not below ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < minimum:
+        raise ValueError(f"{argument} is {value!r}; it must be a whole number of at least {minimum}")
+    return int(value)
+
+
 def positive(argument: str, value: float) -> float:
     """``value`` if it is greater than 0."""
     if not _is_number(value) or not value > 0.0:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qmp_sb3.common.validation import whole_number
 from qmp_sb3.experiments.engines.board import Board
 from qmp_sb3.experiments.engines.job import Job, Outcome
 from qmp_sb3.experiments.engines.preflight import check_specs
@@ -38,8 +39,8 @@ class Engine(ABC):
     """Seconds between two checks of the runs."""
 
     def __init__(self, jobs: int | None = None, threads: int = 1, retries: int = 3) -> None:
-        self.jobs = None if jobs is None else at_least("jobs", jobs, 1)
-        self.threads, self.retries = at_least("threads", threads, 1), at_least("retries", retries, 0)
+        self.jobs = None if jobs is None else whole_number("jobs", jobs, 1)
+        self.threads, self.retries = whole_number("threads", threads, 1), whole_number("retries", retries, 0)
         self.name = uuid.uuid4().hex
         """Tells its processes from those of another command at the same runs; another one in each :meth:`map`."""
         self.trust = False
@@ -181,16 +182,6 @@ def distinct(runs: Iterable[tuple[RunSpec, str | os.PathLike[str]]]) -> list[Job
         check_content(job.directory, job.spec)
         jobs[key] = folders[job.path] = job
     return list(jobs.values())
-
-
-def at_least(name: str, value: float, least: int) -> int:
-    """A whole number of at least ``least``.
-
-    :raises ValueError: naming the setting, its value and the limit
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < least:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-    return int(value)
 
 
 def environment(threads: int) -> Mapping[str, str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from qmp_sb3.common.validation import one_of
-from qmp_sb3.experiments.engines.base import ALL, Engine, at_least, environment
+from qmp_sb3.common.validation import one_of, whole_number
+from qmp_sb3.experiments.engines.base import ALL, Engine, environment
 from qmp_sb3.experiments.engines.job import Job
 from qmp_sb3.experiments.engines.local import cores
 from qmp_sb3.experiments.engines.worker import attend
@@ -92,7 +92,7 @@ class Slurm(Engine):
     ) -> None:
         super().__init__(jobs, threads, retries)
         self.cluster = one_of("cluster", cluster, ("slurm", "local"))
-        self.minutes, self.gpus = at_least("minutes", minutes, 1), at_least("gpus", gpus, 0)
+        self.minutes, self.gpus = whole_number("minutes", minutes, 1), whole_number("gpus", gpus, 0)
         if memory_gb <= 0.0:
             raise ValueError(f"memory_gb is {memory_gb}; it must be positive")
         self.memory_gb, self.partition, self.options = memory_gb, partition, dict(options or {})

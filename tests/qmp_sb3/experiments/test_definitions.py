@@ -127,7 +127,7 @@ GOOD = yaml.safe_load((folder() / "qmp-table-2.yaml").read_text(encoding="utf-8"
         (lambda one: one.update(measure="sucess_any"), "measure='sucess_any' is unknown; did you mean 'success_any'?"),
         (lambda one: one.update(preset="offical"), "did you mean 'official'?"),
         (lambda one: one.update(moment="last"), "moment='last' is unknown"),
-        (lambda one: one.update(seeds=2.5), "mine: seeds: 2.5 is not a whole number"),
+        (lambda one: one.update(seeds=2.5), "mine: seeds is 2.5; it must be a whole number"),
         (
             lambda one: one["methods"].update(qpm=None),
             "mine: methods: qpm: method='qpm' is unknown; did you mean 'qmp'?",
