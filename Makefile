@@ -21,7 +21,7 @@ help:
 	@echo "make train      train QMP on the Multistage Reacher (400,000 steps, about 5 minutes on 2 cores)"
 	@echo "make test       run the tests"
 	@echo "make test-all   also the slow tests and those that download a file, with Ray, trackers and RL Baselines3 Zoo"
-	@echo "make lint       ruff;   make type   mypy;   make bench   speed, as build/speed.json (pytest-benchmark)"
+	@echo "make lint       ruff, import-linter;   make type   mypy;   make bench   speed, as build/speed.json (pytest-benchmark)"
 	@echo "make docs       the site, in build/site;   make pictures, make gifs   its pictures and films"
 	@echo "make .venv      only create the virtual environment from requirements.lock"
 	@echo "make lock       pin the newest versions that pyproject.toml allows"
@@ -61,6 +61,7 @@ test-all: $(PEERS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE)
+	$(BIN)/lint-imports
 
 type: $(STAMP)
 	$(BIN)/mypy

@@ -10,7 +10,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from qmp_envs.task_set import TaskSet, closest
+from qmp_envs.suggestions import closest
+from qmp_envs.task_set import TaskSet
 
 
 @dataclass(frozen=True)

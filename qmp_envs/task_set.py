@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import mujoco
@@ -26,6 +25,7 @@ import numpy as np
 from gymnasium import spaces
 
 from qmp_envs.simulation.physics import MujocoPhysics, Physics, State
+from qmp_envs.suggestions import closest
 
 Memory = Any
 """What an episode remembers besides its physics: a named tuple of arrays with a leading axis of slots."""
@@ -220,11 +220,6 @@ class TaskSet(ABC):
     def pose(self, data: mujoco.MjData, state: State, memory: Memory, task_id: int) -> None:
         """Put one slot (state and memory without the axis of slots) into a scene for drawing."""
         data.qpos[:] = state.qpos
-
-
-def closest(name: str, allowed: Sequence[str]) -> str:
-    """The allowed name that is spelled most like ``name``."""
-    return get_close_matches(name, allowed, n=1, cutoff=0.0)[0]
 
 
 def one_model(model: mujoco.MjModel, num_tasks: int) -> tuple[tuple[mujoco.MjModel, ...], np.ndarray]:

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LONGEST = 400
+"""Lines of a file of code outside the tests."""
 LOCKED_EXTRAS = ("dev", "docs", "metaworld", "robotics", "report", "tune")
 INTEGRATIONS = ("cluster", "track", "zoo")
 
@@ -153,6 +156,20 @@ def test_everything_imported_is_a_declared_dependency() -> None:
     names |= {"mlflow": "mlflow-skinny", "rl_zoo3": "rl-zoo3", "vl_convert": "vl-convert-python"}
     used = (imports("qmp_envs") | imports("qmp_sb3")) - set(sys.stdlib_module_names) - {"qmp_envs", "qmp_sb3"}
     assert {names.get(name, name) for name in used} <= declared
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    """Beside the contracts of import-linter, which see circles of folders and files, not those through ``__init__``."""
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph("qmp_envs", "qmp_sb3", exclude_type_checking_imports=False, cache_dir=None)
+    TopologicalSorter({one: graph.find_modules_directly_imported_by(one) for one in graph.modules}).prepare()
+
+
+def test_no_file_of_code_is_long() -> None:
+    folders, kinds = ("qmp_envs", "qmp_sb3", "benchmarks", "docs"), {".py", ".c", ".h", ".js", ".css", ".html"}
+    files = [file for name in folders for file in (ROOT / name).rglob("*") if file.suffix in kinds]
+    lines = {str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert lines and not {file: count for file, count in lines.items() if count > LONGEST}
 
 
 def test_importing_the_environments_is_light() -> None:

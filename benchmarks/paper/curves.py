@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from qmp_sb3.experiments.runs.run_directory import RunDirectory, write_text
+from qmp_envs.atomic_files import write_text
+from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
 RESULTS = Path(__file__).parent / "results"
 LAST = 3  # evaluations that a result is the mean of: single ones drop when a task is lost for a moment

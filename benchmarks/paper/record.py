@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.paper import curves
 from benchmarks.paper.curves import Curves
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.benchmarks.pace import RECORDED
 from qmp_sb3.experiments.runs import provenance
 from qmp_sb3.experiments.runs.run_directory import RunDirectory

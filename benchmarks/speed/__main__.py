@@ -16,7 +16,7 @@ from benchmarks.speed import results
 from benchmarks.speed.cases import KINDS, ON_REQUEST, all_cases
 from benchmarks.speed.interleaved import CLOCKS, Case
 from benchmarks.speed.runner import ROUND_SECONDS, ROUNDS, run
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 
 
 def chosen(kinds: Sequence[str] | None, names: Sequence[str] | None) -> list[Case]:

@@ -18,7 +18,8 @@ import numpy as np
 from gymnasium import spaces
 
 from qmp_envs.drivers.env import TaskSetEnv
-from qmp_envs.task_set import TaskSet, closest
+from qmp_envs.suggestions import closest
+from qmp_envs.task_set import TaskSet
 
 Table = tuple[Sequence[str], Iterable[Sequence[str]]]
 """Heading and rows."""

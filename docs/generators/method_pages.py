@@ -188,7 +188,7 @@ def can_i_use(*names: str) -> list[tuple[str, ...]]:
 def _answers(name: str) -> dict[str, str]:
     row = presets.method(name)
     others = [other for other in presets.methods() if other not in (name, "no-sharing")]
-    fitting = [other for other in others if not _refusal(_built, f"{name}+{other}")]
+    fitting = [other for other in others if not _unsupported(_built, f"{name}+{other}")]
     behaviors = [other for other in others if _is_behavior(other)]
     sharing = part("sharing", row.parts.get("sharing", "none"), SHARING)
     sharing.bind(qmp_envs.make_task_set(PROBE), 1)
@@ -212,7 +212,7 @@ def _is_behavior(name: str) -> bool:
     return set(presets.method(name).parts) == {"behavior"}
 
 
-def _refusal(build: Callable[..., object], *arguments: Any, **options: Any) -> str:
+def _unsupported(build: Callable[..., object], *arguments: Any, **options: Any) -> str:
     """Why something cannot be built, up to the advice that follows; empty if it can."""
     try:
         build(*arguments, **options)
@@ -223,8 +223,8 @@ def _refusal(build: Callable[..., object], *arguments: Any, **options: Any) -> s
 
 
 def _yes(build: Callable[..., object], *arguments: Any, **options: Any) -> str:
-    refusal = _refusal(build, *arguments, **options)
-    return f"no: {refusal}" if refusal else "yes"
+    reason = _unsupported(build, *arguments, **options)
+    return f"no: {reason}" if reason else "yes"
 
 
 def _built(name: str, env: MultiTaskVecEnv | None = None, **changes: Any) -> MultiTaskSAC:
@@ -247,9 +247,9 @@ def _foreign() -> MultiTaskVecEnv:
 
 
 def _suitable(name: str) -> str:
-    refused = {id: _refusal(_bind, name, id) for id in qmp_envs.ids()}
-    suitable = [f"`{id}`" for id, refusal in refused.items() if not refusal]
-    return "all" if len(suitable) == len(refused) else f"only {', '.join(suitable)}"
+    reasons = {id: _unsupported(_bind, name, id) for id in qmp_envs.ids()}
+    suitable = [f"`{id}`" for id, reason in reasons.items() if not reason]
+    return "all" if len(suitable) == len(reasons) else f"only {', '.join(suitable)}"
 
 
 def _bind(name: str, id: str) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from docs.generators import method_pages
+from qmp_envs.atomic_files import write_text
 from qmp_sb3 import presets
-from qmp_sb3.experiments.runs.run_directory import write_text
 from qmp_sb3.methods import catalog
 
 PLACE = re.compile(r"(<!-- generated: (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -119,7 +119,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
             return None
         if self._slots.memory is None:
             raise ResetNeeded("Call reset() before render().")
-        return self._renderer.draw(self._slots, 0)
+        return self._renderer.draw(*self._slots.one(0))
 
     def close(self) -> None:
         self._running = False

@@ -84,6 +84,12 @@ class Slots:
         outcome, self.memory = task_set.outcome(before, after, actions, self.memory, task_ids, noise)
         return self._observe(after, self.memory, task_ids), outcome
 
+    def one(self, slot: int) -> tuple[State, Memory, int]:
+        """State and memory of one slot, without the axis of slots, and its task; after :meth:`start`."""
+        assert self.memory is not None
+        state = State(**{name: array[slot] for name, array in vars(self.physics.state).items()})
+        return state, _like(self.memory, [array[slot] for array in self.memory]), int(self.task_ids[slot])
+
     def snapshot(self) -> dict[str, Any]:
         """Where all episodes stand: plain values and arrays, which nothing else holds.
 

@@ -224,7 +224,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             return None
         if self._elapsed is None:
             raise ResetNeeded("Call reset() before render().")
-        return tuple(self._renderer.draw(self._slots, slot) for slot in range(self.num_envs))
+        return tuple(self._renderer.draw(*self._slots.one(slot)) for slot in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         self._slots.close()

@@ -12,7 +12,7 @@ import pyarrow.csv
 
 from qmp_envs import registry
 from qmp_envs.results.table import ABOUT, COLUMNS, POLICIES, RUN, SCHEMA_VERSION, description, read_parquet
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 
 Columns = Mapping[str, np.ndarray]
 """The columns that could be read, ``(rows,)`` each; null is None, or NaN in a column of numbers."""

@@ -16,7 +16,7 @@ from qmp_envs.simulation.shared_arrays import anonymous_file
 from qmp_envs.simulation.worker_process import CALL, STEPS, Call, WorkerProcess, moments_of, publish
 
 
-def spread(
+def in_workers(
     make: Callable[[np.ndarray], Physics],
     task_ids: np.ndarray,
     workers: int,
@@ -34,10 +34,10 @@ def spread(
         return make(task_ids)
     recipes = [partial(make, task_ids[first::workers]) for first in range(workers)]
     tasks = [[task_names[i] for i in np.unique(task_ids[first::workers])] for first in range(workers)]
-    return SpreadPhysics(recipes, tasks, len(task_ids), control_size)
+    return WorkerPhysics(recipes, tasks, len(task_ids), control_size)
 
 
-class SpreadPhysics:
+class WorkerPhysics:
     """Slot ``i`` is stepped by part ``i % parts``; part 0 is this process, each other part a worker process.
 
     So neighbors, which often cost the same, are shared out evenly, and copies of a task meet in one process when the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 
 LAYOUTS: dict[str, tuple[str, ...]] = {  # "#" is a wall; the row is the first coordinate
     "large": (

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import inf, isfinite
 from numbers import Integral, Real
 
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 
 
 def choice(name: str, given: object, allowed: Iterable[str]) -> str:

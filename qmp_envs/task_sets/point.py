@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium import spaces
 
 from qmp_envs.simulation.physics import State
-from qmp_envs.task_set import Memory, Outcome, TaskSet, closest, one_model
+from qmp_envs.suggestions import closest
+from qmp_envs.task_set import Memory, Outcome, TaskSet, one_model
 from qmp_envs.task_sets.assets import asset
 
 START = np.array([0.0, 0.0])  # lower left corner

@@ -22,6 +22,7 @@ from qmp_sb3.algorithms import checks, saving
 from qmp_sb3.algorithms.native_update import NativeUpdate
 from qmp_sb3.algorithms.updating import UpdatingAlgorithm
 from qmp_sb3.behaviors import Behavior, parse_behavior
+from qmp_sb3.common import validation
 from qmp_sb3.common.expressions import part
 from qmp_sb3.common.random_streams import RandomStreams
 from qmp_sb3.hooks import HOOKS, Hook
@@ -84,12 +85,12 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
             checks.refuse_policy_arguments(kwargs.get("policy_kwargs"))
         checks.refuse_replay_arguments(kwargs.get("replay_buffer_kwargs"))
         for name in ("tau", "gamma"):
-            checks.share(name, kwargs[name])
+            validation.share(name, kwargs[name])
         for name, least in (("batch_size", 1), ("gradient_steps", -1)):
-            checks.at_least(name, kwargs[name], least)
+            validation.at_least(name, kwargs[name], least)
         # A behavior remembers and counts, so every model has its own.
         self.behavior = deepcopy(parse_behavior(self.default_behavior if behavior is None else behavior))
-        self.warmup_actions = checks.one_of("warmup_actions", warmup_actions, ("random", "policy"))
+        self.warmup_actions = validation.one_of("warmup_actions", warmup_actions, ("random", "policy"))
         self.num_threads, self.task_names = num_threads, ()
         super().__init__(
             policy,
@@ -100,15 +101,15 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
             supported_action_spaces=(spaces.Box,),
             **kwargs,
         )
-        self.max_grad_norm = checks.positive_or_none("max_grad_norm", max_grad_norm)
-        self.reward_scale = checks.positive("reward_scale", reward_scale)
-        self.target_update_interval = checks.at_least("target_update_interval", target_update_interval, 1)
-        self.matmul_precision = checks.precision(matmul_precision)
+        self.max_grad_norm = validation.positive_or_none("max_grad_norm", max_grad_norm)
+        self.reward_scale = validation.positive("reward_scale", reward_scale)
+        self.target_update_interval = validation.at_least("target_update_interval", target_update_interval, 1)
+        self.matmul_precision = validation.precision(matmul_precision)
         self.networks = checks.networks(networks)
-        self.task_weights = checks.one_of("task_weights", task_weights, TASK_WEIGHTS)
+        self.task_weights = validation.one_of("task_weights", task_weights, TASK_WEIGHTS)
         self._set_parts(replay, draw, sharing, regularizer, hooks)
-        self.gradients = checks.one_of("gradients", gradients, GRADIENTS)
-        self.backend = checks.one_of("backend", backend, ("auto", "native", "torch"))
+        self.gradients = validation.one_of("gradients", gradients, GRADIENTS)
+        self.backend = validation.one_of("backend", backend, ("auto", "native", "torch"))
 
     # ---- set-up ----
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,9 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
+from qmp_envs.suggestions import did_you_mean
 from qmp_sb3.behaviors import Behavior, Table
+from qmp_sb3.common.validation import each_of
 from qmp_sb3.networks import NETWORKS, TaskModule
 from qmp_sb3.networks.choice import without_files
 from qmp_sb3.networks.initialization import INITIALIZATIONS
@@ -26,37 +27,6 @@ _SUPPLIED_TO_REPLAY = (
     *("n_tasks", "n_steps", "gamma", "rng", "replay", "draw", "columns"),
 )
 _SUPPLIED = ("observation_space", "action_space", "lr_schedule", "n_tasks", "networks", "generator")
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?`` or the list of all that is known."""
-    known = list(known)
-    match = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
-
-
-def one_of(argument: str, value: str, known: Iterable[str]) -> str:
-    """``value`` if it is known.
-
-    :raises ValueError: naming the closest known value
-    """
-    if value not in known:
-        raise ValueError(f"{argument}={value!r} is unknown; {closest(value, known)}")
-    return value
-
-
-def each_of(
-    argument: str, value: str | dict[str, str], known: Iterable[str], roles: tuple[str, ...] = ("actor", "critic")
-) -> str | dict[str, str]:
-    """``value``, one name or ``{"actor": name, "critic": name}``, if the names are known.
-
-    :raises ValueError: naming the closest known name, or the missing role
-    """
-    if isinstance(value, dict) and set(value) != set(roles):
-        raise ValueError(f"{argument} is given for {', '.join(value)}; it needs {' and '.join(roles)}, or one name")
-    for name in value.values() if isinstance(value, dict) else [value]:
-        one_of(argument, name, known)
-    return value
 
 
 def networks(value: str | dict[str, str]) -> str | dict[str, str]:
@@ -104,7 +74,7 @@ def refuse_policy_arguments(policy_kwargs: dict[str, Any] | None) -> None:
         if name in ("features_extractor_class", "features_extractor_kwargs", "share_features_extractor"):
             raise ValueError(f"policy_kwargs[{name!r}] is not supported: the networks read the flat observation itself")
         if name not in known:
-            raise ValueError(f"policy_kwargs has an unknown argument {name!r}; {closest(name, known)}")
+            raise ValueError(f"policy_kwargs has an unknown argument {name!r}; {did_you_mean(name, known)}")
     initialization = (policy_kwargs or {}).get("initialization", "linear")
     each_of("initialization", initialization, INITIALIZATIONS)
 
@@ -190,43 +160,6 @@ def fitting_draw(replay: Allocation, draw: Draw, sharing: KeepOwn, task_weights:
         )
 
 
-def precision(matmul_precision: str | None) -> str | None:
-    """A name that PyTorch knows, or None."""
-    if matmul_precision is None:
-        return None
-    return one_of("matmul_precision", matmul_precision, ("highest", "high", "medium"))
-
-
-def at_least(argument: str, value: int, minimum: int) -> int:
-    """``value`` if it is not below ``minimum``."""
-    if not _is_number(value) or value < minimum:
-        raise ValueError(f"{argument} is {value!r}; it must be at least {minimum}")
-    return value
-
-
-def positive(argument: str, value: float) -> float:
-    """``value`` if it is greater than 0."""
-    if not _is_number(value) or not value > 0.0:
-        raise ValueError(f"{argument} is {value!r}; it must be a number greater than 0")
-    return value
-
-
-def share(argument: str, value: float) -> float:
-    """``value`` if it is from 0 to 1."""
-    if not _is_number(value) or not 0.0 <= value <= 1.0:
-        raise ValueError(f"{argument} is {value!r}; it must be a number from 0 to 1")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-
-
-def positive_or_none(argument: str, value: float | None) -> float | None:
-    """``value`` if it is greater than 0, or None."""
-    return None if value is None else positive(argument, value)
-
-
 def temperatures(ent_coef: Any, n_tasks: int) -> tuple[list[float], bool]:
     """Initial temperature of each task, and whether it is learned."""
     word, _, initial = ent_coef.partition("_") if isinstance(ent_coef, str) else ("", "", "")
@@ -276,7 +209,7 @@ def resolve_tasks(task: Any, rows: int, names: tuple[str, ...], slots: np.ndarra
 def _task_index(task: Any, names: tuple[str, ...]) -> int:
     if isinstance(task, str):
         if task not in names:
-            raise ValueError(f"unknown task {task!r}; {closest(task, names)}")
+            raise ValueError(f"unknown task {task!r}; {did_you_mean(task, names)}")
         return names.index(task)
     try:
         index = operator.index(task)

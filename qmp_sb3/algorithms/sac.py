@@ -12,11 +12,11 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from qmp_sb3.algorithms import checks
 from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.algorithms.native_support import unsupported
 from qmp_sb3.algorithms.temperature import SCOPES, Temperature
 from qmp_sb3.behaviors import Behavior
+from qmp_sb3.common import validation
 from qmp_sb3.hooks import Hook
 from qmp_sb3.objectives import actor_loss, entropy_bonus
 from qmp_sb3.objectives.regularizers import Regularizer
@@ -30,7 +30,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
 
     Every task has an actor, critics, a temperature and a replay buffer. Replaceable parts say how tasks help each
     other: ``networks`` (which parameters does task i see?), ``behavior`` (whose policy acts now?), ``replay`` (which
-    transitions, how many per task?), ``sharing`` (is the batch changed before use?), the objective (what is minimised,
+    transitions, how many per task?), ``sharing`` (is the batch changed before use?), the objective (what is minimized,
     how are tasks combined? ``task_weights``, ``gradients``, ``regularizer``, ``temperatures``) and ``hooks`` (what else
     happens between updates?).
 
@@ -183,8 +183,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
             max_grad_norm=max_grad_norm,
         )
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
-        self.temperatures = checks.one_of("temperatures", temperatures, SCOPES)
-        self.max_temperature = checks.positive_or_none("max_temperature", max_temperature)
+        self.temperatures = validation.one_of("temperatures", temperatures, SCOPES)
+        self.max_temperature = validation.positive_or_none("max_temperature", max_temperature)
         if _init_setup_model:
             self._setup_model()
 

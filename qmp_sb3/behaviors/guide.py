@@ -12,7 +12,8 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import get_actor_critic_arch
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
-from qmp_envs.task_set import TaskSet, closest
+from qmp_envs.suggestions import closest
+from qmp_envs.task_set import TaskSet
 from qmp_sb3.behaviors.behavior import Behavior
 from qmp_sb3.behaviors.gates import BLOCKS, FILTERS, filtered
 from qmp_sb3.behaviors.guide_learning import MEASURES, learn_from, record

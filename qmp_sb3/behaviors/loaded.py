@@ -11,7 +11,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 from qmp_sb3.behaviors.fixed import FixedPolicies
 from qmp_sb3.policies import MultiTaskActor, MultiTaskPolicy
 from qmp_sb3.serialization.checkpoint_folders import newest_model

@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     states = {outcome.state for outcome in outcomes}
     compared = _attempt(console, "No comparison", lambda: _compare(console, benchmark, runs))
     if "stopped" in states:
-        say(console, f"Stopped with checkpoints; go on with: {shlex.join(['qmp', *options.words])}")
+        say(console, f"Stopped with checkpoints; resume with: {shlex.join(['qmp', *options.words])}")
         return STOPPED
     out = Path(options.out) / f"{benchmark.name}-{size.name}.html"
     reported = _attempt(console, "No report", lambda: _report(console, benchmark, runs, out))
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _attempt(console: Console, without: str, act: Callable[[], None]) -> bool:
-    """Whether ``act`` worked; else the reason is said in a line: the runs are done, and are there for another try."""
+    """Whether ``act`` worked; otherwise one line gives the reason: the runs are done and remain for another try."""
     try:
         with usage_errors("bench"):
             act()
@@ -171,7 +171,7 @@ def _engine_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _columns(benchmark: Benchmark, labels: Sequence[str] | None) -> Benchmark:
     """The definition with only some of its task sets."""
-    from qmp_sb3.algorithms.checks import one_of
+    from qmp_sb3.common.validation import one_of
 
     if labels is None:
         return benchmark

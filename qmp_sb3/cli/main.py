@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
+from qmp_envs.suggestions import did_you_mean
 from qmp_sb3.cli import bench, eval_, list_, plot, report, results, train, tune, watch
-from qmp_sb3.cli.words import STOPPED, Known, UsageError, closest, override
+from qmp_sb3.cli.words import STOPPED, Known, UsageError, override
 
 
 class Command(Protocol):
-    """A file of a command. It imports inside its functions: PyTorch takes seconds, ``qmp --help`` should not."""
+    """A file of a command. It imports inside its functions, so that a command loads only what it needs."""
 
     def add(self, commands: argparse._SubParsersAction) -> None:
         """Add the command's grammar."""
@@ -48,7 +49,9 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(None, f"unknown {value!r}; {closest(str(value), map(str, action.choices))}")
+            raise argparse.ArgumentError(
+                None, f"unknown {value!r}; {did_you_mean(str(value), map(str, action.choices))}"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +92,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = _subparsers(top)
     words = [word for word in arguments[:1] if not word.startswith("-")]
     if words and words[0] not in commands:
-        raise UsageError(f"has no command {words[0]!r}; {closest(words[0], commands)}")
+        raise UsageError(f"has no command {words[0]!r}; {did_you_mean(words[0], commands)}")
     options, rest = top.parse_known_args(arguments)
     if options.command is None:
         top.print_help()
@@ -98,7 +101,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
         option = unknown[0].partition("=")[0]
-        raise UsageError(f"{options.command}: unknown option {option}; {closest(option, sorted(allowed))}")
+        raise UsageError(f"{options.command}: unknown option {option}; {did_you_mean(option, sorted(allowed))}")
     if rest and "overrides" not in options:
         raise UsageError(f"{options.command}: unexpected argument {rest[0]!r}")
     options.overrides = dict(override(word, options.command) for word in rest)

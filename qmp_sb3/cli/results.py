@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qmp_envs.results.table import Results
 
 INVALID = 1
-"""Exit code of ``validate`` for a file that something is wrong with."""
+"""Exit code of ``validate`` for an invalid file."""
 STATISTICS = "iqm (default), mean, median or optimality_gap of runs and tasks"
 FORMATS = ("evaluations", "marl-eval", "rliable", "csv")
 

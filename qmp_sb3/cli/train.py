@@ -1,4 +1,4 @@
-"""``qmp train``: begin a run, or go on with one."""
+"""``qmp train``: start a run, or resume one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--eval-episodes", type=count, metavar="N", help="of each task and evaluation (default 10)")
     command.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints (default 1e5)")
-    command.add_argument("--resume", metavar="RUN_DIR", help="go on with a stopped run")
+    command.add_argument("--resume", metavar="RUN_DIR", help="resume a stopped run")
     command.add_argument(
         "--trust", action="store_true", help="with --resume: read what runs code: pickles, a module of the task set"
     )
@@ -82,14 +82,14 @@ def run(options: argparse.Namespace) -> int:
         followed = {one.tracker for one in tracking}
         for one in before.values():
             words = (
-                "goes on there"
+                "continues there"
                 if one.tracker in followed and options.project in (None, one.project)
-                else f"goes on without it; --track {one.tracker} resumes it"
+                else f"continues without it; --track {one.tracker} resumes it"
             )
             say(console, f"The run was tracked by {one.tracker} (project {one.project}) and {words}")
         say(console, f"Using {prepared.model.replay_buffer}")
         if prepared.about is not None:
-            say(console, f"Going on at {prepared.model.num_timesteps:,} of {spec.steps:,} steps")
+            say(console, f"Resuming at {prepared.model.num_timesteps:,} of {spec.steps:,} steps")
     display = live.LiveTable(console) if console.is_terminal else live.PlainLines(console)
     with stop_on_signals() as should_stop:
         try:
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     again = f"{path} --trust" if ":" in spec.env else path
     steps = f"{status.steps:,}"
     if not status.finished:
-        say(console, f"Stopped at {steps} of {spec.steps:,} steps; go on with: qmp train --resume {again}")
+        say(console, f"Stopped at {steps} of {spec.steps:,} steps; resume with: qmp train --resume {again}")
         return STOPPED
     say(console, f"{spec.method} on {spec.env} after {steps} steps")
     show(console, summary_table(status.summary))
@@ -147,12 +147,12 @@ def _new(options: argparse.Namespace) -> tuple[Any, Path]:
             f"qmp train --resume {path} --steps N, or choose another --out"
         )
     if directory.is_run:
-        raise UsageError(f"train: {path} holds a run; go on with qmp train --resume {path} or choose another --out")
+        raise UsageError(f"train: {path} holds a run; resume it with qmp train --resume {path} or choose another --out")
     return spec, path
 
 
 def _resumed(options: argparse.Namespace) -> tuple[Any, Path]:
-    """Spec and folder of a run that goes on."""
+    """Spec and folder of a run that resumes."""
     from qmp_sb3.experiments.runs.run import extend
     from qmp_sb3.experiments.runs.run_directory import RunDirectory
     from qmp_sb3.experiments.runs.run_spec import RunSpec

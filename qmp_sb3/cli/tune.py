@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "tune",
         help="search hyper-parameters",
         usage="qmp tune --env ID --method NAME [options] [key=value ...]",
-        epilog="key=value is a hyper-parameter that stays, as for qmp train. The same command goes on with a search "
+        epilog="key=value is a hyper-parameter that stays, as for qmp train. The same command resumes a search "
         "that was stopped, or adds trials.",
         allow_abbrev=False,
     )
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     elif not stopped:
         say(console, "No trial came to its end.")
     if stopped:
-        say(console, "Stopped; the same command goes on.")
+        say(console, "Stopped; the same command resumes.")
         return STOPPED
     return 0 if found is not None else FAILED
 

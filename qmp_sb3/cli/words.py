@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -16,8 +15,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from qmp_envs.suggestions import did_you_mean
+
 STOPPED = 130
-"""Exit code of a run that was stopped by a signal, as shells have it."""
+"""Exit code of a run that was stopped by a signal, as shells report it."""
 
 REGISTRIES = {
     "presets": "qmp_sb3.methods.presets:PRESETS",
@@ -80,7 +81,7 @@ def whole(text: str) -> int:
 
 
 def known_names(command: str, env: str | None, method: str | None) -> None:
-    """Refuse a task set or a method that does not exist, or is not given."""
+    """Raise for a task set or a method that does not exist, or is not given."""
     import qmp_envs
     from qmp_sb3.methods import presets
 
@@ -88,7 +89,7 @@ def known_names(command: str, env: str | None, method: str | None) -> None:
         if value is None:
             raise UsageError(f"{command}: --{name} is missing; one of {', '.join(known)}")
         if name == "env" and value not in known and not _from_elsewhere(command, value):
-            raise UsageError(f"{command}: unknown {name} {value!r}; {closest(value, known)}")
+            raise UsageError(f"{command}: unknown {name} {value!r}; {did_you_mean(value, known)}")
     try:
         presets.method(str(method))
     except ValueError as error:
@@ -110,7 +111,7 @@ def _from_elsewhere(command: str, env: str) -> bool:
 
 
 def find_modules_here() -> None:
-    """Let a module of the user's be imported from the folder in which the command is called.
+    """Let a user's module be imported from the folder in which the command is called.
 
     Only where the user named one, as in ``--env my_tasks:Mine/Rail-v0``, or said ``--trust``: the folder may hold a
     stranger's run.
@@ -133,7 +134,7 @@ def usage_errors(command: str) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, a first SIGINT or SIGTERM only makes the given function return True; a second acts as ever."""
+    """Inside, a first SIGINT or SIGTERM only makes the given function return True; a second acts as usual."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -153,10 +154,3 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 def say(console: Console, text: str) -> None:
     """Print a line as it is, without markup, colors or line breaks of the console's own."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def closest(given: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?``, without importing what knows the same for models."""
-    known = list(known)
-    match = difflib.get_close_matches(given, known, n=1)
-    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"

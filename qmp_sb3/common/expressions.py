@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
+
+from qmp_envs.suggestions import did_you_mean
 
 
 def part(name: str, value: Any, words: Mapping[str, Callable[..., Any]]) -> Any:
@@ -108,7 +109,5 @@ def _plain_types(annotation: Any) -> list[Any]:
 
 def _word(name: str, words: Mapping[str, Callable[..., Any]], part: str) -> Callable[..., Any]:
     if name not in words:
-        close = difflib.get_close_matches(name, words, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
-        raise ValueError(f"unknown word {name!r} in {part}; {hint}")
+        raise ValueError(f"unknown word {name!r} in {part}; {did_you_mean(name, words)}")
     return words[name]

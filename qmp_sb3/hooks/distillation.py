@@ -18,7 +18,7 @@ class Distill(Hook):
     """Every ``steps`` environment steps a central policy is fitted to the replay data of all tasks, then copied into
     every task's policy (Divide and Conquer RL, with tasks for contexts; QMP, appendix H.4).
 
-    The central policy begins as a copy of task 0's first one, is kept between distillations, and maximises
+    The central policy begins as a copy of task 0's first one, is kept between distillations, and maximizes
     E log pi_c(a|s) over ``batch_size // tasks`` stored transitions of each task. Critics, temperatures and the
     policies' optimizers stay as they are.
 

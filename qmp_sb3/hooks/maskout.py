@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch as th
 
-from qmp_sb3.algorithms.checks import closest
+from qmp_envs.suggestions import did_you_mean
 from qmp_sb3.common.devices import to_device
 from qmp_sb3.hooks.hook import Hook
 from qmp_sb3.learner import Learner
@@ -35,7 +35,7 @@ class Maskout(Hook):
         if not limit > 0:
             raise ValueError(f"maskout({limit}): the limit of the critic loss is positive")
         if reset not in RESETS:
-            raise ValueError(f"maskout(reset={reset!r}) is unknown; {closest(reset, RESETS)}")
+            raise ValueError(f"maskout(reset={reset!r}) is unknown; {did_you_mean(reset, RESETS)}")
         self.limit, self.reset = float(limit), reset
 
     def __repr__(self) -> str:

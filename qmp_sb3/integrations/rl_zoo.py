@@ -19,8 +19,8 @@ import yaml
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 import qmp_envs
-from qmp_sb3.algorithms.checks import one_of
 from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.methods import presets
 from qmp_sb3.vec_env import make_multitask_vec_env
@@ -107,7 +107,7 @@ class MultiTaskManager(ExperimentManager):
         options = (self.eval_env_kwargs if eval_env else None) or self.env_kwargs
         tasks = 1 if "task" in options else self._tasks()
         if n_envs % tasks:
-            raise ValueError(f"n_envs={n_envs} is no multiple of the {tasks} tasks of {self.env_name.gym_id}")
+            raise ValueError(f"n_envs={n_envs} is not a multiple of the {tasks} tasks of {self.env_name.gym_id}")
         env: VecEnv = make_multitask_vec_env(self.env_name.gym_id, n_envs // tasks, self.seed, **options)
         if eval_env:
             return env

@@ -16,8 +16,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 import qmp_envs
+from qmp_envs.suggestions import did_you_mean
 from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
-from qmp_sb3.algorithms.checks import closest, one_of, policy_arguments, replay_buffer_arguments
+from qmp_sb3.algorithms.checks import policy_arguments, replay_buffer_arguments
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.methods.table import LEARNERS, given_up, method
 from qmp_sb3.methods.table import Method as Method
 from qmp_sb3.methods.table import compositions as compositions
@@ -109,7 +111,7 @@ def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any
     if env_id not in known:
         if not env_id.startswith("QMP/") and env_id not in gym.registry:
             raise ValueError(f"{env_id!r} is not registered; import the module that does it")
-        raise ValueError(f"there are no hyper-parameters for {env_id!r}; {closest(env_id, known)}")
+        raise ValueError(f"there are no hyper-parameters for {env_id!r}; {did_you_mean(env_id, known)}")
     available = [key for key in _document("no-sharing")[env_id] if key in PRESETS]
     if preset not in available:
         raise ValueError(f"{env_id} has no preset {preset!r}; it has {', '.join(available)}")
@@ -172,7 +174,7 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
     nested += [f"replay_buffer_kwargs.{name}" for name in replay_buffer_arguments()]
     for name in overrides:
         if name not in (*known, *nested, "env_kwargs") and not name.startswith("env_kwargs."):
-            raise ValueError(f"unknown option {name!r}; {closest(name, [*known, *nested])}")
+            raise ValueError(f"unknown option {name!r}; {did_you_mean(name, [*known, *nested])}")
 
 
 def check_env_options(env_id: str, options: Mapping[str, Any]) -> None:

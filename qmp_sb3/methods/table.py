@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qmp_envs.suggestions import did_you_mean
 from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
-from qmp_sb3.algorithms.checks import closest
 from qmp_sb3.algorithms.qmp import QMP
 from qmp_sb3.algorithms.sac import MultiTaskSAC
 
@@ -335,7 +335,7 @@ def _row(name: str) -> Method:
             if name in re.findall(r"\w+", str(value)):
                 hint = f"did you mean {row.name!r}, whose {argument} is {value!r}?"
                 raise ValueError(f"method={name!r} is unknown; {hint}")
-    raise ValueError(f"method={name!r} is unknown; {closest(name, methods())}")
+    raise ValueError(f"method={name!r} is unknown; {did_you_mean(name, methods())}")
 
 
 def _refuse_idle(name: str, rows: Sequence[Method]) -> None:

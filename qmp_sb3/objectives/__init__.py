@@ -1,4 +1,4 @@
-"""The objective part: what is minimised, and how are tasks combined?"""
+"""The objective part: what is minimized, and how are tasks combined?"""
 
 from qmp_sb3.objectives.gradients import GRADIENTS
 from qmp_sb3.objectives.sac import (

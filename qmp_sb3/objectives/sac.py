@@ -45,7 +45,7 @@ def critic_loss(values: th.Tensor, target: th.Tensor, weights: th.Tensor | None 
 def actor_loss(
     values: th.Tensor, log_prob: th.Tensor, temperature: th.Tensor, weights: th.Tensor | None = None
 ) -> th.Tensor:
-    """J_pi = E (alpha log pi(a|s) - min_k Q_k(s, a)) per task, eq. 7, with a reparameterised action."""
+    """J_pi = E (alpha log pi(a|s) - min_k Q_k(s, a)) per task, eq. 7, with a reparameterized action."""
     return task_mean(temperature[:, None] * log_prob - values.amin(dim=0), weights)
 
 

@@ -269,7 +269,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         """A batch with as many transitions of every task as ``replay`` says, drawn with replacement.
 
         :param batch_size: per task
-        :param env: normalises observations (and, for one task, rewards) if given
+        :param env: normalizes observations (and, for one task, rewards) if given
         :return: a :class:`~qmp_sb3.replay.batch.Batch` of shape ``(tasks, rows of the task that has most)``
         """
         if not self.sizes.any():
@@ -349,7 +349,7 @@ class MultiTaskReplayBuffer(ReplayBuffer):
         :param tasks: tasks that have whole segments, ``(blocks,)``
         :param segments: of each task
         :param steps: K, transitions of a segment
-        :param env: normalises observations (and, for one task, rewards) if given
+        :param env: normalizes observations (and, for one task, rewards) if given
         """
         if self.segment_index is None or not self.segment_index.counts()[tasks].all():
             raise ValueError(f"the replay buffer has no whole segments of some of the tasks {tasks.tolist()}")

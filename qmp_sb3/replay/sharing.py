@@ -51,7 +51,7 @@ class KeepOwn:
         :param batch: the tasks' own transitions
         :param replay: where more can be drawn
         :param critic: action values of all tasks
-        :param env: normalises observations if given
+        :param env: normalizes observations if given
         """
         return batch
 

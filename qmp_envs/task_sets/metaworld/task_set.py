@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from qmp_envs.simulation.physics import Physics, State
-from qmp_envs.simulation.workers import spread
+from qmp_envs.simulation.workers import in_workers
 from qmp_envs.task_set import Outcome, TaskSet
 from qmp_envs.task_sets import options
 from qmp_envs.task_sets.metaworld.models import FRAME_SKIP, MEASURE_MEANINGS, OVERVIEW, scene_model
@@ -215,7 +215,7 @@ class MetaWorld(TaskSet):
 
     def make_physics(self, task_ids: np.ndarray, workers: int = 1) -> Physics:
         control_size = self.action_space.shape[0]
-        return spread(partial(SawyerPhysics, self.simulators), task_ids, workers, self.task_names, control_size)
+        return in_workers(partial(SawyerPhysics, self.simulators), task_ids, workers, self.task_names, control_size)
 
     # ---- start of an episode -------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from qmp_envs.results.table import MEASURES, Results
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.analysis import statistics
 from qmp_sb3.experiments.analysis.results import common_end, is_finished, progress, scores
 from qmp_sb3.experiments.analysis.statistics import Interval
@@ -62,7 +62,7 @@ class Comparison:
     """Methods on one task set.
 
     :param rows: by measure, then method
-    :param notes: what somebody has to know of the runs, in sentences
+    :param notes: what a reader has to know of the runs, in sentences
     """
 
     task_set: str

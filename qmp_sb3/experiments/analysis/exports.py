@@ -37,7 +37,7 @@ def marl_eval(runs: Sequence[Results], out: Path) -> list[Path]:
     for task_set, group in by_task_set(runs).items():
         end = common_end(group)
         group = [run.where(policy="own").until(end) for run in group]
-        _refuse_different_seeds(task_set, group)
+        _check_same_seeds(task_set, group)
         steps = np.unique(group[0].column("step"))
         for run in group:
             if not np.array_equal(np.unique(run.column("step")), steps):
@@ -64,7 +64,7 @@ def _evaluations(run: Results, task: str, steps: np.ndarray) -> dict[str, Any]:
     return {**found, "absolute_metrics": episodes}
 
 
-def _refuse_different_seeds(task_set: str, runs: Sequence[Results]) -> None:
+def _check_same_seeds(task_set: str, runs: Sequence[Results]) -> None:
     seeds: dict[str, set[int]] = {}
     for run in runs:
         seeds.setdefault(run.key[1], set()).add(run.key[2])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qmp_envs.results.table import FILE_NAME, MEASURES, POLICIES, Results
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 from qmp_sb3.experiments.runs.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
@@ -130,7 +130,7 @@ def by_task_set(runs: Iterable[Results]) -> dict[str, list[Results]]:
 def common_end(runs: Iterable[Results]) -> int:
     """The last step that every run was evaluated at or after.
 
-    A run with a single evaluation, of an agent that nobody watched learning, does not count if there are others.
+    A run with a single evaluation, of an agent whose training nobody evaluated, does not count if there are others.
     """
     runs = list(runs)
     watched = [run for run in runs if len(run.unique("step")) > 1]
@@ -199,7 +199,7 @@ def curves(runs: Sequence[Results], measure: str, until: int | None = None, poli
 
 
 def _checked(runs: Sequence[Results], measure: str, policy: str) -> tuple[str, ...]:
-    """The tasks of the runs; ValueError if these cannot be put together."""
+    """The tasks of the runs; ValueError if these cannot be combined."""
     if measure not in MEASURES:
         raise ValueError(f"unknown measure {measure!r}; did you mean {closest(measure, list(MEASURES))!r}?")
     if policy not in POLICIES:

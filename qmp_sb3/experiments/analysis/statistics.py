@@ -3,8 +3,8 @@ Precipice" (NeurIPS 2021).
 
 A statistic is a pure function of scores ``(..., runs, tasks)``: it works on the last two axes, and axes before them are
 further samples of the same kind. Bootstrap intervals need this, and draw their thousands of resamples in a few calls.
-More is better everywhere. Scores of tasks whose returns have different scales are to be brought to one scale first, by
-:func:`normalized`. NaN is refused: leave out what was not measured.
+More is better everywhere. Bring scores of tasks whose returns have different scales to one scale first, by
+:func:`normalized`. NaN is an error: leave out what was not measured.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def _shaped(sample: np.ndarray, dimensions: int) -> np.ndarray:
     sample = np.asarray(sample, float)
     if sample.ndim != dimensions or not sample.size:
         wanted = "(runs, tasks)" if dimensions == 2 else "(runs, tasks, points)"
-        raise ValueError(f"scores have the shape {sample.shape}; wanted is {wanted}, with none of them 0")
+        raise ValueError(f"scores have the shape {sample.shape}; expected {wanted}, none of them 0")
     return sample
 
 

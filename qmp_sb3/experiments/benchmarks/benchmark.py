@@ -102,7 +102,7 @@ class Benchmark:
     :param about: how the authors did it, and where this differs
     :param published: where the authors' numbers stand, or that there are none; None for a measurement of ours
     :param claims: what the text says in numbers without a table
-    :param missing: what the table has and this suite, or the paper's text, has not
+    :param missing: what the table shows and this suite, or the paper's text, lacks
     :param preset: hyper-parameters at full scale
     :param seeds: of the authors
     :param episodes: evaluation episodes of each task, of the authors
@@ -111,7 +111,7 @@ class Benchmark:
     :param per_task: whether the table has a row for each task
     :param arms: the rows
     :param parts: the columns
-    :param limits: scale: what of it is other than usual (``seeds``, ``episodes``, ``evaluations``)
+    :param limits: scale: what differs in it from the usual (``seeds``, ``episodes``, ``evaluations``)
     """
 
     name: str

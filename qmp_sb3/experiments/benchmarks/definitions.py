@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-import qmp_sb3
 from qmp_envs.registry import entry
-from qmp_sb3.algorithms.checks import closest, one_of
+from qmp_envs.suggestions import did_you_mean
+from qmp_sb3.common.validation import one_of, whole_number
 from qmp_sb3.experiments.benchmarks.benchmark import MEASURES, MOMENTS, UNITS, Arm, Benchmark, Part, Published
 from qmp_sb3.experiments.benchmarks.scales import SCALES
 from qmp_sb3.methods import presets
@@ -22,7 +22,7 @@ from qmp_sb3.serialization import UntrustedFile
 
 def folder() -> Path:
     """Where the definitions are: the checkout's, or the package's own copy."""
-    package = Path(qmp_sb3.__file__).parent
+    package = Path(__file__).resolve().parents[2]
     checkout = package.parent / "benchmarks" / "paper"
     return checkout if any(checkout.glob("*.yaml")) else package / "definitions"
 
@@ -87,8 +87,8 @@ def from_dict(name: str, values: Mapping[str, Any], trust: bool = False) -> Benc
         claims=tuple(values.get("claims", ())),
         missing=tuple(values.get("missing", ())),
         preset=preset,
-        seeds=_count(f"{name}: seeds", values["seeds"]),
-        episodes=_count(f"{name}: episodes", values["episodes"]),
+        seeds=whole_number(f"{name}: seeds", values["seeds"], 1),
+        episodes=whole_number(f"{name}: episodes", values["episodes"], 1),
         evaluations=values.get("evaluations"),
         moment=_one(f"{name}: moment", values.get("moment", "end"), MOMENTS),
         per_task=bool(values.get("per_task", False)),
@@ -119,8 +119,8 @@ def _part(place: str, label: str, given: Mapping[str, Any], top: Mapping[str, An
     return Part(
         label,
         given["id"],
-        _count(f"{place}: steps", given["steps"]),
-        None if laptop is None else _count(f"{place}: laptop_steps", laptop),
+        whole_number(f"{place}: steps", given["steps"], 1),
+        None if laptop is None else whole_number(f"{place}: laptop_steps", laptop, 1),
         given.get("options", {}),
         tuple(arm for arm in arms if arm in only),
         settings,
@@ -134,7 +134,7 @@ def _number(place: str, value: Any) -> Published:
     """``80``, or ``[80, 2.5]`` with what stands behind the +-."""
     numbers = value if isinstance(value, list) else [value]
     if not 1 <= len(numbers) <= 2 or any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers):
-        raise ValueError(f"{place}: {value!r} is no published number; give 80, or [80, 2.5] with its spread")
+        raise ValueError(f"{place}: {value!r} is not a published number; give 80, or [80, 2.5] with its spread")
     return Published(*map(float, numbers))
 
 
@@ -143,7 +143,7 @@ def _keys(place: str, values: Any, required: Sequence[str], optional: Sequence[s
         raise ValueError(f"{place}: expected settings by name, got {values!r}")
     for key in values:
         if key not in (*required, *optional):
-            raise ValueError(f"{place}: unknown key {key!r}; {closest(key, [*required, *optional])}")
+            raise ValueError(f"{place}: unknown key {key!r}; {did_you_mean(key, [*required, *optional])}")
     for key in required:
         if key not in values:
             raise ValueError(f"{place}: {key!r} is missing")
@@ -162,9 +162,3 @@ def _checked(place: str, check: Callable[..., Any], *arguments: Any) -> Any:
 
 def _preset(place: str, arm: Arm, id: str, preset: str) -> None:
     _checked(place, presets.sources, arm.method, id, preset)
-
-
-def _count(place: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 1:
-        raise ValueError(f"{place}: {value!r} is no whole number of at least 1")
-    return int(value)

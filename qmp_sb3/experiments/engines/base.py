@@ -10,67 +10,37 @@ import uuid
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from qmp_sb3.common.validation import whole_number
 from qmp_sb3.experiments.engines.board import Board
+from qmp_sb3.experiments.engines.job import Job, Outcome
 from qmp_sb3.experiments.engines.preflight import check_specs
-from qmp_sb3.experiments.runs.run import RunStatus, refuse_other_content, status_of
-from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.run import check_content, status_of
 from qmp_sb3.experiments.runs.run_spec import RunSpec
 
-State = Literal["finished", "stopped", "failed"]
 ALL = sys.maxsize
 """Runs at a time, where nothing limits them."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run and its folder."""
-
-    spec: RunSpec
-    path: Path
-
-    @property
-    def directory(self) -> RunDirectory:
-        return RunDirectory(self.path)
-
-    def __hash__(self) -> int:
-        return hash(self.path)
-
-    def __str__(self) -> str:
-        return f"{self.spec.method} on {self.spec.env}, seed {self.spec.seed}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended here. A stopped one has a checkpoint, a failed one a reason and, as a rule, an ``error.txt``."""
-
-    job: Job
-    state: State
-    status: RunStatus | None = None
-    """Of a finished run."""
-    reason: str = ""
 
 
 class Engine(ABC):
     """Brings runs to their end, several at a time, each in a process that may die.
 
     A run that raises an error fails alone: its traceback is in ``error.txt`` in its folder. One whose process is
-    killed goes on from its newest checkpoint, on whichever machine is free, at most ``retries`` times.
+    killed resumes from its newest checkpoint, on whichever machine is free, at most ``retries`` times.
 
     :param jobs: runs at a time; None: as many as the machines allow
     :param threads: of each run; equal results need equal threads
-    :param retries: how often a lost run is begun again
+    :param retries: how often a lost run is restarted
     """
 
     interval = 0.2
-    """Seconds between two looks at the runs."""
+    """Seconds between two checks of the runs."""
 
     def __init__(self, jobs: int | None = None, threads: int = 1, retries: int = 3) -> None:
-        self.jobs = None if jobs is None else at_least("jobs", jobs, 1)
-        self.threads, self.retries = at_least("threads", threads, 1), at_least("retries", retries, 0)
+        self.jobs = None if jobs is None else whole_number("jobs", jobs, 1)
+        self.threads, self.retries = whole_number("threads", threads, 1), whole_number("retries", retries, 0)
         self.name = uuid.uuid4().hex
         """Tells its processes from those of another command at the same runs; another one in each :meth:`map`."""
         self.trust = False
@@ -87,11 +57,11 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, jobs: Sequence[Job]) -> None:
-        """Make ready for runs; a wrong setting of the engine raises a ValueError here."""
+        """Prepare for runs; a wrong setting of the engine raises a ValueError here."""
 
     @abstractmethod
     def launch(self, jobs: Sequence[Job]) -> Sequence[Any]:
-        """Let runs begin or go on; returns a handle for each."""
+        """Start or resume runs; returns a handle for each."""
 
     @abstractmethod
     def ended(self, handle: Any) -> str | None:
@@ -118,12 +88,12 @@ class Engine(ABC):
     ) -> Iterator[Outcome]:
         """Bring every run to its end, and yield what became of each, in the order in which they end.
 
-        Finished runs are only reported, unfinished ones go on; equal specs are run once. Nothing is started before
+        Finished runs are only reported, unfinished ones resume; equal specs are run once. Nothing is started before
         all specs and folders were checked.
 
         :param runs: what to train, and the folder of each
         :param should_stop: asked several times a second; True lets every run save a checkpoint and end
-        :param board: is shown how the runs stand
+        :param board: is shown the status of the runs
         :param trust: as for :func:`~qmp_sb3.experiments.runs.run.run`
         :raises ValueError: if a spec, a folder or a setting of the engine is not usable
         """
@@ -163,7 +133,7 @@ class Engine(ABC):
                     if outcome is None and lost[job] < self.retries:
                         lost[job] += 1
                         waiting.append(job)
-                        board.note(f"{job}: {how}; it goes on from its checkpoint ({lost[job]} of {self.retries})")
+                        board.note(f"{job}: {how}; it resumes from its checkpoint ({lost[job]} of {self.retries})")
                         continue
                     outcome = outcome or Outcome(job, "failed", reason=f"{how}, {lost[job] + 1} times")
                     board.ended(outcome.job, outcome.state, outcome.reason)
@@ -209,19 +179,9 @@ def distinct(runs: Iterable[tuple[RunSpec, str | os.PathLike[str]]]) -> list[Job
         job = Job(RunSpec.from_dict(plain), Path(path).absolute())
         if job.path in folders:
             raise ValueError(f"{job.path} is the folder of two runs: {folders[job.path]}; {job}")
-        refuse_other_content(job.directory, job.spec)
+        check_content(job.directory, job.spec)
         jobs[key] = folders[job.path] = job
     return list(jobs.values())
-
-
-def at_least(name: str, value: float, least: int) -> int:
-    """A whole number of at least ``least``.
-
-    :raises ValueError: naming the setting, its value and the limit
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < least:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-    return int(value)
 
 
 def environment(threads: int) -> Mapping[str, str]:

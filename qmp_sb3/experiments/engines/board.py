@@ -1,10 +1,9 @@
-"""How all runs stand, from their own files: a table that is redrawn on a terminal, plain lines anywhere else."""
+"""The status of all runs, from their own files: a table that is redrawn on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -12,30 +11,28 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from qmp_sb3.experiments.engines.job import Job
 from qmp_sb3.experiments.engines.progress import Progress
 from qmp_sb3.experiments.runs.live import clock
 from qmp_sb3.experiments.runs.summary import COLUMNS, cell
 
-if TYPE_CHECKING:
-    from qmp_sb3.experiments.engines.base import Job
-
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 SHOWN = ("success_any", "success_all", "return")
 """The measures that tell how well a run does; a task set without success has its return only."""
 ORDER = ("running", "failed", "stopped", "waiting", "finished")
 """From what a person wants to see first to what may be folded away."""
 ROWS_BESIDE = 8
-"""Lines of a terminal that the table does not have for its rows."""
+"""Lines of the terminal that are not rows of the table."""
 
 
 class Board:
-    """Told how an engine's runs stand. This one shows nothing."""
+    """Shows the status of an engine's runs; this base class shows nothing."""
 
     def start(self, jobs: Sequence[Job]) -> None:
         """The runs, before the first of them begins."""
 
     def update(self, at_work: Collection[Job]) -> None:
-        """``at_work`` are the runs that are with a process; called several times a second."""
+        """``at_work`` are the runs that have a process; called several times a second."""
 
     def note(self, text: str) -> None:
         """Something that a person should know."""
@@ -48,13 +45,13 @@ class Board:
 
 
 class _Reading(Board):
-    """Reads the files of the runs at work, at most every :data:`LOOK_SECONDS`."""
+    """Reads the files of the runs at work, at most every :data:`POLL_SECONDS`."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.states: dict[Job, str] = {}
         self.progress: dict[Job, Progress] = {}
-        self.looked = -LOOK_SECONDS
+        self.polled = -POLL_SECONDS
 
     def start(self, jobs: Sequence[Job]) -> None:
         self.states = {job: "waiting" if job.directory.result() is None else "finished" for job in jobs}
@@ -66,9 +63,9 @@ class _Reading(Board):
 
     def update(self, at_work: Collection[Job]) -> None:
         now = time.monotonic()
-        if now - self.looked < LOOK_SECONDS:
+        if now - self.polled < POLL_SECONDS:
             return
-        self.looked = now
+        self.polled = now
         for job in at_work:
             progress = Progress.read(job.directory)
             self.states[job] = "waiting" if progress is None else "running"
@@ -82,7 +79,7 @@ class _Reading(Board):
         if result is not None:
             means = result["tasks"].get("mean of tasks", {})
             self.progress[job] = Progress(result["steps"], job.spec.steps, 0.0, result["steps"], means)
-        self.looked = -LOOK_SECONDS
+        self.polled = -POLL_SECONDS
 
     def show(self) -> None:
         """Something may be new."""
@@ -141,7 +138,7 @@ class LiveBoard(_Reading):
         counts = {state: sum(one == state for one in self.states.values()) for state in ORDER}
         caption = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         if len(rows) > fitting:
-            caption += f"; {len(rows) - fitting} rows more than the terminal is high"
+            caption += f"; {len(rows) - fitting} more rows than the terminal shows"
         nodes = {progress.node for progress in self.progress.values() if progress.node}
         table = Table(caption=caption, caption_justify="left", expand=True)
         table.add_column("run", ratio=3, no_wrap=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from qmp_sb3.algorithms.checks import closest, one_of
+from qmp_envs.suggestions import did_you_mean
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.engines.base import Engine
 from qmp_sb3.experiments.engines.local import Local
 from qmp_sb3.experiments.engines.ray import Ray
@@ -23,5 +24,5 @@ def make_engine(name: str, **settings: Any) -> Engine:
     known = [setting for setting in inspect.signature(engine).parameters if setting != "self"]
     for setting in settings:
         if setting not in known:
-            raise ValueError(f"the engine {name!r} has no setting {setting!r}; {closest(setting, known)}")
+            raise ValueError(f"the engine {name!r} has no setting {setting!r}; {did_you_mean(setting, known)}")
     return engine(**settings)

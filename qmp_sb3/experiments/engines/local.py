@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from subprocess import Popen
 
-from qmp_sb3.experiments.engines.base import Engine, Job, environment
+from qmp_sb3.experiments.engines.base import Engine, environment
+from qmp_sb3.experiments.engines.job import Job
 
 END_SECONDS = 5.0
 """How long runs may take to end when the engine is closed early, before they are killed."""
@@ -25,7 +26,7 @@ class Local(Engine):
 
     :param jobs: runs at a time (default: cores divided by threads)
     :param threads: of each run
-    :param retries: how often a run whose process was killed is begun again
+    :param retries: how often a run whose process was killed is restarted
     """
 
     def open(self, jobs: Sequence[Job]) -> None:
@@ -71,18 +72,18 @@ class Local(Engine):
                 stderr=log,
                 text=True,
                 env={**os.environ, **environment(self.threads)},
-                # Ctrl-C in a terminal goes to a whole group of processes; the runs shall hear of it from the engine.
+                # Ctrl-C in a terminal goes to a whole group of processes; the runs learn of it from the engine.
                 process_group=0,
             )
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it is gone already, which ended() will tell
+        with suppress(BrokenPipeError):  # it has ended already, which ended() will report
             process.stdin.write(json.dumps(self.order(job)) + "\n")
             process.stdin.flush()
         return process
 
 
 def _let_go(process: Popen[str]) -> None:
-    """Close the pipe by which a run notices that it is not wanted any more."""
+    """Close the pipe by which a run notices that it is no longer wanted."""
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.close()

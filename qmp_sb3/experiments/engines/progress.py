@@ -1,4 +1,4 @@
-"""How a run stands, as a small file in its folder: written by the run, read by whoever shows a table."""
+"""The status of a run, as a small file in its folder: written by the run, read by whoever shows a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qmp_sb3.experiments.runs.summary import summarize
 
 WRITE_SECONDS = 1.0
 SPEED_WINDOW = 30
-"""The speed is the mean over so many writes."""
+"""The speed is the mean over this many writes."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Progress:
 
     @classmethod
     def read(cls, directory: RunDirectory) -> Progress | None:
-        """What a run last wrote; None before it did."""
+        """What a run last wrote; None before that."""
         try:
             return cls(**json.loads(directory.progress.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):

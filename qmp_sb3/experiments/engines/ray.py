@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qmp_sb3.experiments.engines.base import Engine, Job
+from qmp_sb3.experiments.engines.base import Engine
+from qmp_sb3.experiments.engines.job import Job
+from qmp_sb3.experiments.engines.worker import attend
 
 
 class Ray(Engine):
     """Each run is one task; Ray places it where its resources are free.
 
     The folder of the runs has to be one that every machine of the cluster sees under the same path, and the suite has
-    to be installed there. A run whose worker or machine is lost goes on elsewhere from its newest checkpoint.
+    to be installed there. A run whose worker or machine is lost resumes elsewhere from its newest checkpoint.
 
     :param jobs: runs at a time (default: what the cluster has room for)
     :param threads: of each run, and as many CPUs
-    :param retries: how often a lost run is begun again
+    :param retries: how often a lost run is restarted
     :param address: of a cluster, such as ``"auto"`` or ``"10.0.0.1:6379"``; None: a cluster on this machine
     :param gpus: for each run; a fraction such as 0.25 lets runs share one
     :param memory_gb: for each run; None: not counted
@@ -66,8 +68,6 @@ class Ray(Engine):
         nodes = [node for node in ray.nodes() if node["Alive"]]
         self._check_room(nodes)
         self._check_shared(nodes, jobs)
-        from qmp_sb3.experiments.engines.worker import attend
-
         rest = {name: amount for name, amount in self.needed.items() if name not in ("CPU", "GPU", "memory")}
         self._attend = ray.remote(
             num_cpus=self.threads,  # Ray sets OMP_NUM_THREADS to it
@@ -101,7 +101,7 @@ class Ray(Engine):
             ray.shutdown()
 
     def _check_room(self, nodes: Sequence[Mapping[str, Any]]) -> None:
-        """Raise unless a machine of the cluster has what a run takes: Ray would wait for it for ever."""
+        """Raise unless a machine of the cluster has what a run takes: Ray would wait for it forever."""
         for name, amount in self.needed.items():
             most = max((node["Resources"].get(name, 0.0) for node in nodes), default=0.0)
             if amount > most:

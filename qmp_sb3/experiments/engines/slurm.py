@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from qmp_sb3.algorithms.checks import one_of
-from qmp_sb3.experiments.engines.base import ALL, Engine, Job, at_least, environment
+from qmp_sb3.common.validation import one_of, whole_number
+from qmp_sb3.experiments.engines.base import ALL, Engine, environment
+from qmp_sb3.experiments.engines.job import Job
 from qmp_sb3.experiments.engines.local import cores
+from qmp_sb3.experiments.engines.worker import attend
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
 WARNING_SECONDS = 180
-"""A task is told of its end so long before: time for a rollout, an evaluation and a checkpoint."""
+"""How long before its end a task is warned: time for a rollout, an evaluation and a checkpoint."""
 GRACE_SECONDS = 120.0
-"""A run that is not at its next rollout by then goes back into the queue as it is, to its newest checkpoint."""
+"""A run that has not reached its next rollout by then is queued again, to resume from its newest checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,6 @@ class Task:
     order: Mapping[str, Any]
 
     def __call__(self) -> None:
-        from qmp_sb3.experiments.engines.worker import attend
-
         warning = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
         requeue = signal.getsignal(warning)  # submitit's: puts the task back into the queue and ends the process
         assert callable(requeue)
@@ -56,18 +56,18 @@ class Task:
                 RunDirectory(self.order["path"]).write_error(str(error))
 
     def checkpoint(self) -> Any:
-        """submitit asks with what to go on: with the same, since a run finds its own checkpoint."""
+        """What submitit queues again: the same task, since a run finds its own checkpoint."""
         return _import().helpers.DelayedSubmission(self)
 
 
 class Slurm(Engine):
-    """One array job. Each run is a task of it; on preemption and at its time limit it is queued again, and goes on.
+    """One array job. Each run is a task of it; on preemption and at its time limit it is queued again, and resumes.
 
     The folder of the runs has to be one that all nodes see under the same path.
 
     :param jobs: tasks of the array at a time (default: no limit; cores divided by threads for ``cluster="local"``)
     :param threads: of each run, and as many CPUs
-    :param retries: how often a run may be lost, or run into its time limit, and go on
+    :param retries: how often a run may be lost, or run into its time limit, and resume
     :param cluster: ``"slurm"``, or ``"local"`` for processes of this machine that behave like it
     :param minutes: time limit of a task
     :param gpus: of each task
@@ -92,7 +92,7 @@ class Slurm(Engine):
     ) -> None:
         super().__init__(jobs, threads, retries)
         self.cluster = one_of("cluster", cluster, ("slurm", "local"))
-        self.minutes, self.gpus = at_least("minutes", minutes, 1), at_least("gpus", gpus, 0)
+        self.minutes, self.gpus = whole_number("minutes", minutes, 1), whole_number("gpus", gpus, 0)
         if memory_gb <= 0.0:
             raise ValueError(f"memory_gb is {memory_gb}; it must be positive")
         self.memory_gb, self.partition, self.options = memory_gb, partition, dict(options or {})
@@ -150,7 +150,7 @@ class Slurm(Engine):
 
     def ended(self, handle: Any) -> str | None:
         if handle.job_id in self._left:
-            return f"its job {handle.job_id} goes on: another command submitted it (scancel ends it)"
+            return f"its job {handle.job_id} continues: another command submitted it (scancel ends it)"
         if not handle.done():
             return None
         return f"its job {handle.job_id} ended ({handle.state})"

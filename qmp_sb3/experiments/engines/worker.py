@@ -23,8 +23,8 @@ from qmp_sb3.experiments.runs.run_lock import RunInUse
 from qmp_sb3.experiments.runs.run_spec import RunSpec
 
 Ended = Literal["finished", "stopped", "failed"]
-LOOK_SECONDS = 0.5
-"""How often a run looks whether it is to stop."""
+POLL_SECONDS = 0.5
+"""How often a run checks whether to stop."""
 PATIENCE = 60.0
 """Seconds that a run waits for the process that was at it before."""
 
@@ -49,11 +49,11 @@ def attend(
     directory = RunDirectory(path)
     directory.path.mkdir(parents=True, exist_ok=True)
     th.set_num_threads(threads)
-    look = Looks(lambda: should_stop() or directory.stop_requested(engine))
-    if look():
+    poll = Poll(lambda: should_stop() or directory.stop_requested(engine))
+    if poll():
         return "stopped"
     try:
-        finished = _run_alone(RunSpec.from_dict(spec), directory, look, trust)
+        finished = _run_alone(RunSpec.from_dict(spec), directory, poll, trust)
     except RunInUse as error:
         directory.write_in_use(engine, str(error))
         return "failed"
@@ -65,31 +65,31 @@ def attend(
     return "finished" if finished else "stopped"
 
 
-class Looks:
-    """Asks a question at most every :data:`LOOK_SECONDS`; a yes stays."""
+class Poll:
+    """Asks a question at most every :data:`POLL_SECONDS`; a yes stays."""
 
     def __init__(self, question: Callable[[], bool]) -> None:
-        self.question, self.answer, self.asked = question, False, -LOOK_SECONDS
+        self.question, self.answer, self.asked = question, False, -POLL_SECONDS
 
     def __call__(self) -> bool:
         now = time.monotonic()
-        if not self.answer and now - self.asked >= LOOK_SECONDS:
+        if not self.answer and now - self.asked >= POLL_SECONDS:
             self.answer, self.asked = self.question(), now
         return self.answer
 
 
-def _run_alone(spec: RunSpec, directory: RunDirectory, look: Looks, trust: bool) -> bool:
+def _run_alone(spec: RunSpec, directory: RunDirectory, poll: Poll, trust: bool) -> bool:
     """Whether the run is finished; waits for a process that is still at it, as one that was told to stop may be."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            return run(spec, directory.path, ProgressFile(directory), look, trust=trust).finished
+            return run(spec, directory.path, ProgressFile(directory), poll, trust=trust).finished
         except RunInUse:
-            if look():
+            if poll():
                 return False
             if time.monotonic() > until:
                 raise
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What a person would rather look at than read: ``qmp report`` and ``qmp plot``."""
+"""Charts and tables of runs: ``qmp report`` and ``qmp plot``."""
 
 from qmp_sb3.experiments.report.images import write_figures
 from qmp_sb3.experiments.report.write import write_report

@@ -8,7 +8,7 @@ import altair as alt
 
 from qmp_sb3.experiments.report.estimates import of_each_task
 from qmp_sb3.experiments.report.figure import Chart, Figure, Panel, columns_of, data, method_scales, plain
-from qmp_sb3.experiments.report.palette import INK, Look
+from qmp_sb3.experiments.report.palette import INK, Style
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEASURES, RATES, axis_labels, listed, value
@@ -39,15 +39,15 @@ def bars(runs: TaskSetRuns, measure: str) -> Figure:
         f"At the end: {MEASURES[measure]} of every task",
         f"Mean over seeds at {runs.scored_at:,} steps ({runs.about_scores()}). The lines are 95% bootstrap intervals "
         f"of the mean over seeds; a method with one seed has none.{in_a_sentence(notes)}",
-        chart(runs.looks_of(scores), runs.tasks, measure),
+        chart(runs.styles_of(scores), runs.tasks, measure),
         (Panel("tasks", columns_of(records, NAMES), description),),
         {"task": "task", "method": "method", "mean": MEASURES[measure], "low": "from", "high": "to"},
     )
 
 
-def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> Chart:
+def chart(styles: Mapping[str, Style], tasks: Sequence[str], measure: str) -> Chart:
     """Horizontal bars, tasks below each other; a parameter says which methods are shown."""
-    methods = list(looks)
+    methods = list(styles)
     form = ".0%" if measure in RATES else ",.4~r"
     thickness = 11 if len(tasks) * len(methods) <= 80 else 6
     y = alt.Y("task:N", title=None, sort=list(tasks)).axis(ticks=False, domain=False, labelPadding=8)
@@ -57,7 +57,7 @@ def chart(looks: Mapping[str, Look], tasks: Sequence[str], measure: str) -> Char
     scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(nice=True)
     axis = alt.Axis(grid=True, tickCount=5, labelExpr=axis_labels(measure))
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
-    color, _ = method_scales(looks)
+    color, _ = method_scales(styles)
     # So that a bar of length 0 can be seen.
     edge = alt.Stroke("method:N", legend=None, scale=color["scale"])
     tooltip = [

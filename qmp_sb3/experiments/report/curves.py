@@ -21,7 +21,7 @@ from qmp_sb3.experiments.report.figure import (
     method_scales,
     plain,
 )
-from qmp_sb3.experiments.report.palette import Look
+from qmp_sb3.experiments.report.palette import Style
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, axis_labels, listed, number_of, value
 
@@ -56,7 +56,7 @@ def total(runs: TaskSetRuns, measure: str) -> Figure:
         f"Learning curves: {MEASURES[measure]}, mean of {number_of(len(runs.tasks), 'task')}",
         f"{MEANINGS[measure].capitalize()}, of each task's own deterministic policy. {runs.about_seeds()} "
         f"{_band(runs)} The x axis counts environment steps of all tasks together.",
-        chart(runs.looks_of(runs.methods), measure, every_run=True, height=300),
+        chart(runs.styles_of(runs.methods), measure, every_run=True, height=300),
         (Panel("all tasks", columns_of(records, NAMES), description),),
         {name: heading.format(MEASURES[measure]) for name, heading in HEADINGS.items()},
         settings={"until": runs.end},
@@ -87,7 +87,7 @@ def by_task(runs: TaskSetRuns, measure: str) -> Figure:
         f"{runs.slug}-{measure}-tasks",
         f"Every task: {MEASURES[measure]}",
         f"As above, one task at a time. {_band(runs)}{thin}",
-        chart(runs.looks_of(runs.methods), measure, every_run=False, height=150),
+        chart(runs.styles_of(runs.methods), measure, every_run=False, height=150),
         tuple(panels),
         {name: heading.format(MEASURES[measure]) for name, heading in HEADINGS.items() if name != "seed"},
         kind="grid",
@@ -95,11 +95,11 @@ def by_task(runs: TaskSetRuns, measure: str) -> Figure:
     )
 
 
-def chart(looks: Mapping[str, Look], measure: str, every_run: bool, height: int) -> Chart:
+def chart(styles: Mapping[str, Style], measure: str, every_run: bool, height: int) -> Chart:
     """Lines with bands over steps; parameters say which methods are shown, from where to where."""
     form = ".0%" if measure in RATES else ",.4~r"
-    methods = list(looks)
-    color, dash = method_scales(looks)
+    methods = list(styles)
+    color, dash = method_scales(styles)
     # The step of a run's last evaluation is the end of the axis.
     window = alt.Scale(nice=False, domain=[alt.expr("from"), alt.expr("until")])
     x = alt.X("step:Q", title="environment steps", scale=window)

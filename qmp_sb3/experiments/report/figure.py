@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from qmp_sb3.experiments.report.palette import Look
+from qmp_sb3.experiments.report.palette import Style
 
 ROWS = "rows"
 """The name by which charts call the numbers that they are drawn of."""
@@ -27,7 +27,7 @@ class Panel:
 
     :param title: what it shows, e.g. a task's name
     :param columns: the numbers that it is drawn of
-    :param description: what somebody who does not see it is told
+    :param description: for readers who do not see it
     """
 
     title: str
@@ -85,7 +85,7 @@ ALONE = "datum.points === 1"
 def line_ends(chart: alt.Chart, value: str, line: Sequence[str]) -> alt.Chart:
     """The last row of each line over steps, with the number of its rows in ``points``.
 
-    Those that are not :data:`ALONE` are to be drawn invisibly: of no rows at all, Vega warns that a scale has no ends.
+    Those that are not :data:`ALONE` are to be drawn invisibly: without any row, Vega warns that a scale has no ends.
 
     :param value: the column that is drawn; rows without it do not count
     :param line: the columns that all rows of a line have in common
@@ -95,11 +95,13 @@ def line_ends(chart: alt.Chart, value: str, line: Sequence[str]) -> alt.Chart:
     return counted.transform_filter("datum.step === datum.latest")
 
 
-def method_scales(looks: Mapping[str, Look]) -> tuple[alt.Color, alt.StrokeDash]:
+def method_scales(styles: Mapping[str, Style]) -> tuple[alt.Color, alt.StrokeDash]:
     """Color and dashes by the column ``method``."""
-    methods = list(looks)
-    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[look.color for look in looks.values()])
-    dash = alt.StrokeDash("method:N", legend=None).scale(domain=methods, range=[look.dash for look in looks.values()])
+    methods = list(styles)
+    color = alt.Color("method:N", legend=LEGEND).scale(domain=methods, range=[style.color for style in styles.values()])
+    dash = alt.StrokeDash("method:N", legend=None).scale(
+        domain=methods, range=[style.dash for style in styles.values()]
+    )
     return color, dash
 
 

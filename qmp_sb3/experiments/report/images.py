@@ -10,12 +10,12 @@ from typing import Any
 
 import vl_convert
 
-from qmp_sb3.algorithms.checks import one_of
+from qmp_envs.atomic_files import replace
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.report import sources
 from qmp_sb3.experiments.report.figure import ROWS, Figure, rows
 from qmp_sb3.experiments.report.palette import LIGHT, vega_config, with_colors
 from qmp_sb3.experiments.report.write import all_figures
-from qmp_sb3.experiments.runs.run_directory import replace
 
 FORMATS = ("png", "pdf", "svg")
 WIDTHS = {"wide": 620, "grid": 210, "matrix": None, "episode": 420}

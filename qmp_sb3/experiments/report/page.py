@@ -15,7 +15,7 @@ import jinja2
 import vl_convert
 
 from qmp_sb3.experiments.report.figure import Columns, Figure
-from qmp_sb3.experiments.report.palette import DARK, FONT, LIGHT, Look, css, vega_config
+from qmp_sb3.experiments.report.palette import DARK, FONT, LIGHT, Style, css, vega_config
 from qmp_sb3.experiments.report.rerun import Recipe
 from qmp_sb3.experiments.report.tables import Table
 from qmp_sb3.experiments.report.words import MEANINGS, MEASURES
@@ -83,7 +83,7 @@ class Page:
     costs: Table
     recipes: Mapping[str, Sequence[Recipe]]
     notes: Sequence[str]
-    looks: Mapping[str, Look] = field(default_factory=dict)
+    styles: Mapping[str, Style] = field(default_factory=dict)
     published: Published | None = None
 
 
@@ -97,7 +97,7 @@ def html(page: Page) -> str:
     return _template().render(
         **{name: getattr(page, name) for name in NAMES},
         version=versions()["qmp-suite"],
-        colors={method: look.color for method, look in page.looks.items()},
+        colors={method: style.color for method, style in page.styles.items()},
         policy=_policy(library, script),
         style=jinja2.utils.markupsafe.Markup(_style()),
         data=jinja2.utils.markupsafe.Markup(_data(page)),

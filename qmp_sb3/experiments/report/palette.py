@@ -19,7 +19,7 @@ PAPER = "var(--paper)"
 
 METHODS_LIGHT = ("#0b64b0", "#c8500a", "#00795a", "#a93f86", "#8a6500", "#2488b5", "#5b5b66", "#7d3c0f")
 METHODS_DARK = ("#5aaef2", "#ff8f52", "#35c79c", "#ea93c8", "#e3b341", "#8fd6f7", "#b9b9c4", "#d79a6d")
-"""Blue, vermilion, green, purple, ochre, sky, grey, brown: after Okabe and Ito's set, darkened or lightened until
+"""Blue, vermilion, green, purple, ochre, sky, gray, brown: after Okabe and Ito's set, darkened or lightened until
 each has a contrast of 3:1 with the page."""
 TASKS_LIGHT = (
     "#332288",
@@ -60,18 +60,18 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu 
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How a method is drawn."""
 
     color: str
     dash: tuple[int, ...]
 
 
-def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """One look for each method; colors begin anew after the last, with another dash pattern."""
+def styles(methods: Sequence[str]) -> dict[str, Style]:
+    """One style for each method; colors begin anew after the last, with another dash pattern."""
     rounds = [divmod(number, len(METHODS_LIGHT)) for number in range(len(methods))]
     return {
-        method: Look(f"var(--method-{color})", DASHES[turn % len(DASHES)])
+        method: Style(f"var(--method-{color})", DASHES[turn % len(DASHES)])
         for method, (turn, color) in zip(methods, rounds, strict=True)
     }
 

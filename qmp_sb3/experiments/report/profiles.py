@@ -20,7 +20,7 @@ from qmp_sb3.experiments.analysis.statistics import (
 )
 from qmp_sb3.experiments.report.estimates import RESAMPLES
 from qmp_sb3.experiments.report.figure import Chart, Figure, Panel, columns_of, data, method_scales, plain
-from qmp_sb3.experiments.report.palette import INK, Look
+from qmp_sb3.experiments.report.palette import INK, Style
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import TaskSetRuns
 from qmp_sb3.experiments.report.words import MEASURES, RATES, axis_labels, listed
@@ -56,7 +56,7 @@ def profile(runs: TaskSetRuns, measure: str) -> Figure:
         f"Share of all seeds and tasks with more than a level of {MEASURES[measure]} at {runs.scored_at:,} steps "
         f"({runs.about_scores()}): higher is better, and where curves cross, neither method is better throughout. "
         f"Bands are 95% stratified bootstrap intervals; a method with one seed has none.{in_a_sentence(remarks(runs))}",
-        _profile_chart(runs.looks_of(scores), measure),
+        _profile_chart(runs.styles_of(scores), measure),
         (
             Panel(
                 "seeds and tasks",
@@ -95,9 +95,9 @@ def improvement(runs: TaskSetRuns, measure: str) -> Figure:
     )
 
 
-def _profile_chart(looks: Mapping[str, Look], measure: str) -> Chart:
-    methods = list(looks)
-    color, dash = method_scales(looks)
+def _profile_chart(styles: Mapping[str, Style], measure: str) -> Chart:
+    methods = list(styles)
+    color, dash = method_scales(styles)
     x = alt.X("level:Q", title=f"{MEASURES[measure]} above", scale=alt.Scale(nice=False, zero=False))
     x = x.axis(labelExpr=axis_labels(measure), tickCount=6, labelFlush=True)
     y = alt.Y("mean:Q", title="share of seeds and tasks", scale=alt.Scale(domain=[0, 1]))

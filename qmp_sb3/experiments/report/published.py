@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from qmp_sb3.experiments.benchmarks.benchmark import MEASURES, MOMENTS, Benchmark
+from qmp_sb3.experiments.benchmarks.published import Row, cells, compare
 from qmp_sb3.experiments.report.page import Published
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.tables import Cell, Table
 from qmp_sb3.experiments.report.words import number_of
 from qmp_sb3.experiments.runs.run_spec import RunSpec
 
-if TYPE_CHECKING:
-    from qmp_sb3.experiments.benchmarks.benchmark import Benchmark
-    from qmp_sb3.experiments.benchmarks.published import Row
-
 COLUMNS = (("method", ""), ("runs", ""), ("ours, mean", ""), ("ours, IQM", ""), ("published", "as printed"))
 
 
 def published(groups: Sequence[TaskSetRuns], benchmark: Benchmark) -> Published:
     """The section of the report, from the run directories among the runs."""
-    from qmp_sb3.experiments.benchmarks.benchmark import MEASURES, MOMENTS
-    from qmp_sb3.experiments.benchmarks.published import cells, compare
-
     runs = [run for group in groups for run in group.runs if run.directory is not None]
     placed = [(RunSpec.from_dict(run.spec), run.directory) for run in runs if run.directory is not None]
     rows = compare(benchmark, placed)

@@ -22,7 +22,7 @@ from qmp_sb3.experiments.analysis.results import (
     scores,
     tell_apart,
 )
-from qmp_sb3.experiments.report.palette import Look, looks
+from qmp_sb3.experiments.report.palette import Style, styles
 from qmp_sb3.experiments.report.words import MEASURES, listed, number_of
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 from qmp_sb3.methods import presets
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def single(self) -> bool:
-        """Whether it was evaluated once only, as an agent is that nobody watched learning."""
+        """Whether it was evaluated only once, as an agent is whose training nobody evaluated."""
         return len(self.evaluated) == 1
 
     @property
@@ -99,12 +99,12 @@ class TaskSetRuns:
 
     :param id: of the task set
     :param runs: at least one
-    :param looks: how every method of the report is drawn
+    :param styles: how every method of the report is drawn
     """
 
     id: str
     runs: tuple[Run, ...]
-    looks: Mapping[str, Look]
+    styles: Mapping[str, Style]
 
     @property
     def slug(self) -> str:
@@ -117,9 +117,9 @@ class TaskSetRuns:
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """In the order of :attr:`looks`."""
+        """In the order of :attr:`styles`."""
         there = {run.method for run in self.runs}
-        return tuple(method for method in self.looks if method in there)
+        return tuple(method for method in self.styles if method in there)
 
     @cached_property
     def measures(self) -> tuple[str, ...]:
@@ -151,9 +151,9 @@ class TaskSetRuns:
         """The last step of any run."""
         return max(run.steps for run in self.runs)
 
-    def looks_of(self, methods: Iterable[str]) -> dict[str, Look]:
+    def styles_of(self, methods: Iterable[str]) -> dict[str, Style]:
         """How these methods are drawn."""
-        return {method: self.looks[method] for method in methods}
+        return {method: self.styles[method] for method in methods}
 
     def seeds(self, method: str) -> list[int]:
         """Of the runs of a method, in ascending order."""
@@ -219,9 +219,9 @@ def read(paths: Iterable[Path]) -> list[TaskSetRuns]:
         raise ValueError("the files hold no results: no row in any of them")
     named = tell_apart([results for results, _ in found])
     runs = [Run(results, directory_of(file)) for results, (_, file) in zip(named, found, strict=True)]
-    refuse_doubles(runs, [file for _, file in found])
+    check_no_doubles(runs, [file for _, file in found])
     groups = by_task_set(run.results for run in runs)
-    of_methods = looks(in_order(run.method for run in runs))
+    of_methods = styles(in_order(run.method for run in runs))
     return [TaskSetRuns(id, tuple(run for run in runs if run.results.key[0] == id), of_methods) for id in groups]
 
 
@@ -242,8 +242,8 @@ def in_order(methods: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(methods), key=place)
 
 
-def refuse_doubles(runs: Sequence[Run], files: Sequence[Path]) -> None:
-    """Two runs that nothing tells apart would count one seed twice."""
+def check_no_doubles(runs: Sequence[Run], files: Sequence[Path]) -> None:
+    """Raise for two runs that nothing tells apart: they would count one seed twice."""
     places: dict[tuple[str, str, int], Path] = {}
     for run, file in zip(runs, files, strict=True):
         other = places.setdefault(run.results.key, file)

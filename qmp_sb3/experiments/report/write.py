@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qmp_envs.atomic_files import write_text
 from qmp_sb3.experiments.report import bars, curves, episode, mixture, profiles, sources, tables
 from qmp_sb3.experiments.report.facts import facts
 from qmp_sb3.experiments.report.figure import Figure
@@ -15,7 +16,6 @@ from qmp_sb3.experiments.report.published import published
 from qmp_sb3.experiments.report.rerun import recipe
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
 from qmp_sb3.experiments.report.words import listed, number_of
-from qmp_sb3.experiments.runs.run_directory import write_text
 
 FILMS = 3
 """Tasks whose episode is shown."""
@@ -62,7 +62,7 @@ def write_report(
         costs=tables.costs(groups),
         recipes={one.id: [recipe(run) for run in one.runs] for one in groups},
         notes=NOTES,
-        looks=groups[0].looks,
+        styles=groups[0].styles,
         published=None if benchmark is None else published(groups, benchmark),
     )
     out.parent.mkdir(parents=True, exist_ok=True)

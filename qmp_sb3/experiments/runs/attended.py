@@ -2,7 +2,7 @@
 
 ::
 
-    .progress.json   how the run stands; while it is at work
+    .progress.json   the status of the run, while it is at work
     .stop-NAME       a request to the processes of one engine to save a checkpoint and end; .stop: to any process
     .in-use-NAME     why the process of one engine could not begin: another one is at the run
     .task            the number that a cluster gave to the run's newest task
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qmp_sb3.experiments.runs.atomic_files import PART, write_text
+from qmp_envs.atomic_files import PART, write_text
 
 ATTENDED = (".progress.json", ".stop", ".in-use", ".task", "error.txt", "worker.log")
 """A folder that holds nothing else, by the beginnings of names, is free for a new run."""
@@ -47,7 +47,7 @@ class Attended:
         return status.st_mtime_ns, status.st_ino
 
     def write_progress(self, progress: Mapping[str, Any]) -> None:
-        """Whole at any time, but not worth waiting for the disk."""
+        """Written in one step, but not worth waiting for the disk."""
         part = self.path / f"{PART}progress"
         part.write_text(json.dumps(dict(progress)) + "\n", encoding="utf-8")
         os.replace(part, self.progress)

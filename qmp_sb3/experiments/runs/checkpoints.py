@@ -1,4 +1,4 @@
-"""Checkpoints that training goes on from as if it had never stopped.
+"""Checkpoints from which training resumes as if it had never stopped.
 
 ::
 
@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
+from qmp_envs.atomic_files import remove_parts, replace, sync, write_json
 from qmp_sb3.algorithms.sac import MultiTaskSAC
 from qmp_sb3.algorithms.training_state import resume, training_state
-from qmp_sb3.experiments.runs.atomic_files import digest, remove_parts, replace, sync, write_json
 from qmp_sb3.replay import increments
 from qmp_sb3.serialization import checkpoint_folders, read_tree, write_tree
-from qmp_sb3.serialization.checkpoint_folders import FORMAT, folders, own_digest, read_note
+from qmp_sb3.serialization.checkpoint_folders import FORMAT, digest, folders, own_digest, read_note
 from qmp_sb3.serialization.checkpoint_folders import MODEL as _MODEL
 from qmp_sb3.serialization.checkpoint_folders import NOTE as _NOTE
 from qmp_sb3.vec_env.environment_state import EnvironmentState
@@ -77,7 +77,7 @@ class Checkpoint:
 
 
 class DamagedCheckpoints(ValueError):
-    """There are checkpoints, and none that is whole."""
+    """There are checkpoints, but none is intact."""
 
 
 class Checkpoints:
@@ -92,7 +92,7 @@ class Checkpoints:
         self._last: Checkpoint | None = None  # what the next one builds on, and is kept beside it
 
     def __bool__(self) -> bool:
-        """Whether there are any, whole or not."""
+        """Whether there are any, intact or not."""
         return bool(folders(self.path))
 
     # ---- writing ----
@@ -104,20 +104,20 @@ class Checkpoints:
         about: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> Checkpoint:
-        """Write a checkpoint, then drop what the two newest do not need. To be called between two rollouts.
+        """Write a checkpoint, then drop what the two newest do not need. Call it between two rollouts.
 
-        Only rows of the replay buffers that are new since the last checkpoint are written. What that took stands in
-        ``note``: ``took`` (seconds), ``bytes``.
+        Only rows of the replay buffers that are new since the last checkpoint are written. ``note`` says what that
+        took: ``took`` (seconds), ``bytes``.
 
         :param model: with its environment
         :param seconds: training time so far
         :param about: plain values that :meth:`restore` hands back
-        :param config: what made the model, to stand in ``note``, too
-        :raises ValueError: if the folder holds checkpoints that this object has not gone on from: they would be dropped
+        :param config: what made the model, kept in ``note`` too
+        :raises ValueError: if the folder holds checkpoints that this object has not resumed from: they would be dropped
         """
         if self._last is None and self:
             raise ValueError(
-                f"{self.path} holds checkpoints of an earlier training, newest {folders(self.path)[0].name}: go on "
+                f"{self.path} holds checkpoints of an earlier training, newest {folders(self.path)[0].name}: resume "
                 "from them with newest() and restore(), or choose another folder"
             )
         began, steps = time.monotonic(), model.num_timesteps
@@ -159,13 +159,13 @@ class Checkpoints:
         buffer = model.replay_buffer
         since = None if self._last is None else self._last.written
         before = [] if self._last is None else self._last.rows
-        if since is None or (since > buffer.written).any():  # the model's buffers are others now
+        if since is None or (since > buffer.written).any():  # the model's buffers have been replaced
             since, before = np.zeros_like(buffer.written), []
         new, oldest = increments.rows_since(buffer, since), increments.oldest(buffer)
         needed = [one for one in before if (np.array(one["end"]) > oldest).any()]
         if len(new.rows) == 0:
             return needed, 0
-        names = {one["file"] for one in needed}  # steps may have been counted anew since
+        names = {one["file"] for one in needed}  # steps may have been counted from zero since
         name = next(name for name in map(_NAME.format, count(steps)) if name not in names)
         file = self.replay / name
         self.replay.mkdir(parents=True, exist_ok=True)
@@ -184,38 +184,38 @@ class Checkpoints:
                 file.unlink()
 
     def tidy(self) -> None:
-        """Remove what a process that was killed has left half-written."""
+        """Remove what a killed process left half-written."""
         remove_parts(self.path)
         remove_parts(self.replay)
 
     # ---- reading ----
 
     def newest(self) -> Checkpoint | None:
-        """The newest one that is whole; damaged newer ones are named in the log. None where there are none at all.
+        """The newest intact one; damaged newer ones are named in the log. None where there are none at all.
 
-        :raises DamagedCheckpoints: if there are some and none is whole, with what is wrong with each
+        :raises DamagedCheckpoints: if there are some but none is intact, with what is wrong with each
         """
         problems: list[str] = []
         for folder in folders(self.path):
             checkpoint, problem = self._verified(folder)
             if checkpoint is not None:
                 for damage in problems:
-                    _LOG.warning("%s; going on from %s", damage, folder.name)
+                    _LOG.warning("%s; resuming from %s", damage, folder.name)
                 self._last = checkpoint
                 return checkpoint
             problems.append(problem)
         if problems:
             raise DamagedCheckpoints(
-                f"{'; '.join(problems)}: there is nothing whole to go on from. To begin anew, move {self.path} away"
+                f"{'; '.join(problems)}: none is intact to resume from. To start over, move {self.path} away"
             )
         return None
 
     def newest_model(self) -> Path | None:
-        """The model of the newest checkpoint in which that is whole, whatever the other files are like."""
+        """The model of the newest checkpoint in which the model is intact, whatever the other files are like."""
         return checkpoint_folders.newest_model(self.path)
 
     def newest_config(self) -> dict[str, Any] | None:
-        """The ``config`` of the newest checkpoint in which that is whole."""
+        """The ``config`` of the newest checkpoint in which it is intact."""
         notes = filter(None, map(read_note, folders(self.path)))
         return next((note["config"] for note in notes if note["config"]), None)
 
@@ -226,7 +226,7 @@ class Checkpoints:
 
         :param model: one that was made in the same way, whose environment becomes the restored one's
         :param checkpoint: one of these
-        :param trust: read ``environment.pkl``, which runs code; the checkpoint must be your own then. Without it the
+        :param trust: read ``environment.pkl``, which runs code; the checkpoint must then be your own. Without it the
             episodes of such environments begin anew, and a warning says so
         """
         state = read_tree(checkpoint.path / _STATE)
@@ -238,7 +238,7 @@ class Checkpoints:
             _LOG.warning(
                 "%s holds environments that are not the suite's, as a pickle, which runs code when it is read: their "
                 "episodes begin anew. If the checkpoint is your own, trust=True (qmp train --resume RUN_DIR --trust) "
-                "goes on in the middle of them",
+                "resumes in the middle of them",
                 pickled,
             )
         read = pickled.is_file() and trust

@@ -1,4 +1,4 @@
-"""TensorBoard's files of a run that may be cut and gone on with."""
+"""TensorBoard's files of a run that may be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 
 class EventFiles(TensorBoardOutputFormat):
-    """As SB3's; TensorBoard forgets what an earlier process has written beyond the step that this one goes on from.
+    """As SB3's; TensorBoard forgets what an earlier process has written beyond the step that this one resumes from.
 
     :param folder: where the files are
     :param done: environment steps that are done, None for a new run

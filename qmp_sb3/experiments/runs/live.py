@@ -29,10 +29,10 @@ TRAINING_COLUMNS = {
 
 
 class Display:
-    """Told what happens in a run, in the run's own thread. This one shows nothing."""
+    """Receives what happens in a run, in the run's own thread; this base class shows nothing."""
 
     def start(self, title: str, task_names: Sequence[str], total_steps: int, done_steps: int) -> None:
-        """The run begins, or goes on after ``done_steps`` of its ``total_steps``."""
+        """The run starts, or resumes after ``done_steps`` of its ``total_steps``."""
 
     def progress(self, steps: int, values: Mapping[str, float]) -> None:
         """``steps`` are done; ``values`` holds the newest value of every logged key."""

@@ -70,7 +70,7 @@ class Mixture:
         return cls(np.array(steps, np.int64), tuple(tasks), tuple(candidates), acted, about or {})
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file in one step."""
         points, tasks, candidates = self.acted.shape
         values = {
             "step": np.repeat(self.steps, tasks * candidates),

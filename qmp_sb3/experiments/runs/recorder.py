@@ -18,7 +18,7 @@ from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
 
 class Recorder:
-    """Adds the evaluations of a run to its files, which are whole at any time.
+    """Adds the evaluations of a run to its files, which are complete at any time.
 
     :param directory: of the run
     """
@@ -49,7 +49,7 @@ class Recorder:
         self._write()
 
     def snapshot(self) -> dict[str, Any]:
-        """What a checkpoint has to keep beside the evaluations themselves, as plain values."""
+        """What a checkpoint has to keep besides the evaluations themselves, as plain values."""
         points = self._mixture
         return {
             "seconds": dict(self._seconds),
@@ -57,7 +57,7 @@ class Recorder:
         }
 
     def restore(self, model: MultiTaskSAC, snapshot: dict[str, Any]) -> None:
-        """Go on from a checkpoint, whatever the files hold; they are written again.
+        """Resume from a checkpoint, whatever the files hold; they are written again.
 
         :param model: of the checkpoint
         :param snapshot: of :meth:`snapshot`; ``evaluations.npz`` has been restored already

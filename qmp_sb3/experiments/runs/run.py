@@ -54,14 +54,14 @@ def run(
 ) -> RunStatus:
     """Bring a run to its end.
 
-    A new one gets a folder; an unfinished one goes on from its newest whole checkpoint and ends, on the same machine
+    A new one gets a folder; an unfinished one resumes from its newest intact checkpoint and ends, on the same machine
     and with the same packages, as if it had never stopped; a finished one is left alone.
 
     :param spec: what to train
     :param path: the run directory; None for :func:`default_path`
     :param display: is told about progress
     :param should_stop: asked before every rollout; True saves a checkpoint and returns
-    :param tracking: trackers that follow the run; one that followed it before goes on in the same place
+    :param tracking: trackers that follow the run; one that followed it before continues in the same place
     :param trust: read environments that the checkpoint holds as a pickle, which runs code: the folder must be your own.
         Without it their episodes begin anew, and a warning says so. The suite's own environments are never pickled
     :raises ValueError: before anything is written, if the spec or the folder is not usable
@@ -77,10 +77,10 @@ def default_path(spec: RunSpec) -> Path:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that can begin or go on: all is checked. It is locked until :func:`train` is done.
+    """A run that can start or resume: everything is checked. It is locked until :func:`train` is done.
 
     :param model: where the newest checkpoint stands, or new; None for a run that is finished
-    :param about: what the checkpoint told besides
+    :param about: what else the checkpoint holds
     """
 
     spec: RunSpec
@@ -94,14 +94,14 @@ class Prepared:
 def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None, trust: bool = False) -> Prepared:
     """Check a run and its folder, and make or load the model; the errors of :func:`run` come from here."""
     directory = RunDirectory(default_path(spec) if path is None else path)
-    refuse_other_content(directory, spec)
+    check_content(directory, spec)
     if directory.result() is not None:
         return Prepared(spec, directory)
     model = make_model(spec)
     lock = directory.lock()
     try:
-        refuse_other_content(directory, spec)  # which another process may have changed by now
-        directory.mend()
+        check_content(directory, spec)  # which another process may have changed by now
+        directory.repair()
         checkpoint = directory.latest_checkpoint()
         if checkpoint is None:
             if directory.is_run:
@@ -116,12 +116,12 @@ def prepare(spec: RunSpec, path: str | os.PathLike[str] | None = None, trust: bo
 
 
 def _compare_versions(directory: RunDirectory) -> None:
-    """Say where a run goes on with other packages than it began with."""
+    """Warn where a run resumes with other packages than it started with."""
     before = directory.config()["versions"]
     now = versions()
     changed = [f"{name} {before.get(name)} to {now[name]}" for name in now if now[name] != before.get(name)]
     if changed:
-        _LOG.warning("%s goes on with other packages, so its end may differ: %s", directory.path, ", ".join(changed))
+        _LOG.warning("%s resumes with other packages, so its end may differ: %s", directory.path, ", ".join(changed))
 
 
 def extend(path: str | os.PathLike[str], steps: int, trust: bool = False) -> RunSpec:
@@ -152,8 +152,8 @@ def _shortest(config: Mapping[str, Any], steps: int) -> int:
     return least
 
 
-def refuse_other_content(directory: RunDirectory, spec: RunSpec) -> None:
-    """Raise if the folder holds anything else than this run."""
+def check_content(directory: RunDirectory, spec: RunSpec) -> None:
+    """Raise if the folder holds anything but this run."""
     if directory.is_run:
         stored = RunSpec.from_dict(directory.config()["run"])
         different = [key for key, value in stored.to_dict().items() if spec.to_dict()[key] != value]
@@ -169,7 +169,7 @@ def make_model(spec: RunSpec) -> MultiTaskSAC:
 
 
 def make_evaluation(spec: RunSpec, directory: RunDirectory, lock: RunLock) -> MultiTaskEvalCallback:
-    """The evaluation of a run; it goes on with the ``evaluations.npz`` that is there."""
+    """The evaluation of a run; it continues the ``evaluations.npz`` that is there."""
     return LockedEvaluation(
         lock,
         spec.env,

@@ -7,7 +7,7 @@
     evaluations.npz         per evaluation, task and episode, as SB3 and rl-zoo3 have it
     results.parquet         the same with where it comes from, see docs/results-schema.md
     mixture.parquet         who acted for whom between two evaluations
-    checkpoints/            what a run goes on from, see checkpoints.py
+    checkpoints/            what a run resumes from, see checkpoints.py
     best_model.zip          the model of the best evaluation
     final_model.zip         the model at the end
     tracking.json           the trackers that follow the run, with the names they gave it
@@ -28,15 +28,15 @@ from typing import Any
 
 import yaml
 
+from qmp_envs.atomic_files import PART, remove_parts, write_json, write_text
 from qmp_envs.results.table import FILE_NAME
-from qmp_sb3.experiments.runs.atomic_files import PART, read_json, remove_parts, write_json, write_text
-from qmp_sb3.experiments.runs.atomic_files import replace as replace
 from qmp_sb3.experiments.runs.attended import ATTENDED, Attended
 from qmp_sb3.experiments.runs.checkpoints import Checkpoint, Checkpoints
 from qmp_sb3.experiments.runs.run_lock import RunLock
+from qmp_sb3.serialization.checkpoint_folders import read_json
 
 _COMPLETE = {"run", "settings", "sources", "tasks", "reward", "versions", "git", "machine"}
-"""What a whole ``config.yaml`` has at least."""
+"""What an intact ``config.yaml`` has at least."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -61,7 +61,7 @@ class RunDirectory(Attended):
 
     @property
     def is_free(self) -> bool:
-        """Whether a new run may be written here: nothing there yet, or only what one left that was killed at once."""
+        """Whether a new run may be written here: nothing is there yet, or only what a killed run left."""
         if not self.path.exists():
             return True
         left = (self._lock.name, PART, *ATTENDED)
@@ -75,9 +75,7 @@ class RunDirectory(Attended):
         """
         config = self._written_config() or self.checkpoints.newest_config()
         if config is None:
-            raise ValueError(
-                f"{self._config} is damaged, and there is no checkpoint that has it: choose another folder"
-            )
+            raise ValueError(f"{self._config} is damaged, and no checkpoint holds a copy: choose another folder")
         return config
 
     def _written_config(self) -> dict[str, Any] | None:
@@ -96,16 +94,16 @@ class RunDirectory(Attended):
         write_text(self._config, text)
 
     def result(self) -> dict[str, Any] | None:
-        """The finished run's result; None while it is not finished, or where it has to be made again."""
+        """The finished run's result; None while it is not finished, or where it has to be written again."""
         if not self._result.is_file():
             return None
         result = read_json(self._result)
         if not isinstance(result, dict) or not result.keys() >= {"run", "steps", "seconds", "tasks"}:
-            _LOG.warning("%s is damaged: the run's end is made again from its last checkpoint", self._result)
+            _LOG.warning("%s is damaged: the end of the run is repeated from its last checkpoint", self._result)
             return None
         config = self._written_config() if self.is_run else None
         if config is not None and _differ(result["run"], config["run"]):
-            _LOG.warning("%s is of another run than config.yaml, which was extended: it goes on", self._result)
+            _LOG.warning("%s is of another run than config.yaml, which was extended: it resumes", self._result)
             return None
         return result
 
@@ -125,14 +123,14 @@ class RunDirectory(Attended):
         return [file for file in (*numbers, self.best_model, self.final_model) if file.is_file()]
 
     def discard_result(self) -> None:
-        """The run goes on: it is not finished any more, and the model that was its last one is not."""
+        """The run resumes: it is no longer finished, and its final model is no longer final."""
         self._result.unlink(missing_ok=True)
         self.final_model.unlink(missing_ok=True)
 
     def latest_checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint whose files are whole, None where there is none.
+        """The newest checkpoint whose files are intact, None where there is none.
 
-        :raises DamagedCheckpoints: if there are some and none is whole
+        :raises DamagedCheckpoints: if there are some but none is intact
         """
         return self.checkpoints.newest()
 
@@ -154,8 +152,8 @@ class RunDirectory(Attended):
         self.path.mkdir(parents=True, exist_ok=True)
         return RunLock(self._lock)
 
-    def mend(self) -> None:
-        """Before a run goes on: remove what a killed process has left half-written, and write a damaged
+    def repair(self) -> None:
+        """Before a run resumes: remove what a killed process left half-written, and write a damaged
         ``config.yaml`` again.
         """
         remove_parts(self.path)

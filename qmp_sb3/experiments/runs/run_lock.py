@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Any
 
 BEAT = 10.0  # s
-PATIENCE = 120.0  # s; network file systems tell of changes up to a minute late
-LOOK = 1.0  # s between looks at another machine's signs of life
+PATIENCE = 120.0  # s; network file systems show changes up to a minute late
+POLL_SECONDS = 1.0  # between two checks of another machine's signs of life
 _SIZE = 512
 _LOG = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class RunLock:
     """Held from the construction on, until :meth:`release` or the end of the process.
 
     :param path: the lock's file, in a folder that exists
-    :raises RunInUse: if another process holds it, naming that; after up to :data:`PATIENCE` seconds where it is said to
+    :raises RunInUse: if another process holds it, naming it; after up to :data:`PATIENCE` seconds where it is said to
         be on another machine
     """
 
@@ -49,7 +49,7 @@ class RunLock:
         self._ended = threading.Event()
         self._file = self._opened()
         try:
-            self._refuse_living_holder()
+            self._check_holder()
             self._beat(0)
         except BaseException:
             os.close(self._file)
@@ -58,11 +58,11 @@ class RunLock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise :class:`RunInUse` if another machine has taken the run over: it saw no sign of life of this one."""
+        """Raise :class:`RunInUse` if another machine took the run over because it saw no sign of life from this one."""
         other = self._other()
         if other is not None:
             raise RunInUse(
-                f"{self.path.parent} was taken over by {_named(other)}, which saw no sign of life of this one"
+                f"{self.path.parent} was taken over by {_named(other)}, which saw no sign of life from this one"
             )
 
     def release(self) -> None:
@@ -92,20 +92,20 @@ class RunLock:
             except BlockingIOError:
                 os.close(file)
                 raise RunInUse(f"{self.path.parent} is being written by {_named(_holder(self.path))}") from None
-            except OSError:  # a file system without locks: the signs of life have to do
+            except OSError:  # a file system without locks: the signs of life must suffice
                 return file
             if os.path.exists(self.path) and os.path.samestat(os.fstat(file), os.stat(self.path)):
                 return file
-            os.close(file)  # its last holder has removed it meanwhile
+            os.close(file)  # its last holder has removed it in the meantime
 
-    def _refuse_living_holder(self) -> None:
+    def _check_holder(self) -> None:
         """Wait for a sign of life of a holder on another machine, as long as there may be one."""
         holder = _holder(self.path)
         if not self.path.stat().st_size:
             return
         if (holder.get("host"), holder.get("kernel")) != (self._holder["host"], self._holder["kernel"]):
             while (waited := self._age()) < PATIENCE:
-                time.sleep(min(LOOK, PATIENCE - waited))
+                time.sleep(min(POLL_SECONDS, PATIENCE - waited))
                 if _holder(self.path) != holder:
                     raise RunInUse(f"{self.path.parent} is being written by {_named(_holder(self.path))}")
         _LOG.warning("%s was left by %s, which is gone: taking it over", self.path.parent, _named(holder))
@@ -139,7 +139,7 @@ class RunLock:
                 _LOG.warning("no sign of life could be written to %s (%s): trying again", self.path, error)
 
     def _other(self) -> dict[str, Any] | None:
-        """Who has the run instead of this one; None while this one has it, or where nothing says that it has not.
+        """Who has the run instead of this one; None while this one has it, or where nothing says otherwise.
 
         A file that cannot be read or is cut, as network file systems have it for a moment, says nothing. One that is
         gone does: whoever took over was done and has removed it.
@@ -157,7 +157,7 @@ class RunLock:
 
 
 def _kernel() -> str:
-    """What tells running systems apart whose names are the same; empty where there is nothing."""
+    """Tells apart running systems of the same name; empty where nothing does."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.is_file() else ""
 

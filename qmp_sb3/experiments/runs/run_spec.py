@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from qmp_envs.task_set import closest
+from qmp_envs.suggestions import closest
 from qmp_sb3.methods import presets
 from qmp_sb3.serialization import UntrustedFile
 
@@ -56,7 +56,7 @@ class RunSpec:
     def task_set_options(self) -> dict[str, Any]:
         """Options of the task set, the preset's and the run's own, without what only concerns training.
 
-        :raises TypeError: for one that is none
+        :raises TypeError: for an unknown option
         """
         prefix = "env_kwargs."
         own = {key.removeprefix(prefix): value for key, value in self.overrides.items() if key.startswith(prefix)}
@@ -66,7 +66,7 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
-        """The inverse of :meth:`to_dict`; a key that is no part of a run is an error."""
+        """The inverse of :meth:`to_dict`; a key that does not belong to a run is an error."""
         allowed = [part.name for part in fields(cls)]
         for key in values:
             if key not in allowed:
@@ -75,15 +75,15 @@ class RunSpec:
 
     @classmethod
     def from_file(cls, config: Mapping[str, Any], file: str | os.PathLike[str], trust: bool = False) -> RunSpec:
-        """The run of a ``config.yaml`` that somebody else may have written: to make its environments runs no code of
-        theirs.
+        """The run of a ``config.yaml`` that somebody else may have written; making its environments runs none of
+        their code.
 
         :param config: content of the file
         :param file: its name or folder, for the error
         :param trust: import the module that stands before the id of the task set
         :raises UntrustedFile: without ``trust``, if there is one
-        :raises ValueError: if a choice is none of this suite's
-        :raises TypeError: if an option is none of the task set's
+        :raises ValueError: if a choice is unknown to this suite
+        :raises TypeError: if the task set does not have an option
         """
         spec = cls.from_dict(config["run"])
         module = spec.env.rpartition(":")[0]
@@ -93,7 +93,7 @@ class RunSpec:
                 "(on the command line --trust) if you trust where the run and that module come from"
             )
         presets.check_overrides(spec.overrides)
-        spec.task_set_options  # noqa: B018  it raises where the run names an option that is none
+        spec.task_set_options  # noqa: B018  it raises where the run names an unknown option
         return spec
 
     def directory_name(self, versions: Mapping[str, str]) -> str:

@@ -49,12 +49,12 @@ def summary_table(summary: Summary) -> Table:
 
 
 def cell(measure: str, value: float | None) -> str:
-    """A value as it stands in a table, ``-`` where there is none; shares of success are coloured."""
+    """A value as it stands in a table, ``-`` where there is none; shares of success are colored."""
     if value is None:
         return "-"
     if measure in ("return", "length"):
         return f"{value:,.1f}"
     if measure == "own":
         return f"{value:.0%}"
-    colour = "green" if value >= 0.9 else "yellow" if value >= 0.1 else "red"
-    return f"[{colour}]{value:.0%}[/{colour}]"
+    color = "green" if value >= 0.9 else "yellow" if value >= 0.1 else "red"
+    return f"[{color}]{value:.0%}[/{color}]"

@@ -1,4 +1,4 @@
-"""What watches over a run while it learns."""
+"""What supervises a run while it learns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NewestValues(KVWriter):
 
 
 class LockedEvaluation(MultiTaskEvalCallback):
-    """An evaluation that neither begins nor is written once another process has taken the run over.
+    """An evaluation that neither starts nor is written once another process has taken over the run.
 
     :param lock: of the run; the other arguments are those of the evaluation
     """
@@ -56,7 +56,7 @@ class LockedEvaluation(MultiTaskEvalCallback):
 
 
 class Supervisor(BaseCallback):
-    """Between rollouts, where a run can be cut: checkpoints, progress, and the wish to stop."""
+    """Between rollouts, where a run can be interrupted: checkpoints, progress, and requests to stop."""
 
     def __init__(
         self,
@@ -85,9 +85,9 @@ class Supervisor(BaseCallback):
         return self._seconds_before + time.monotonic() - self._began
 
     def resume(self, model: MultiTaskSAC, about: Mapping[str, Any], seconds: float) -> None:
-        """Go on from a checkpoint: with its evaluations, and with what was recorded but not yet logged.
+        """Resume from a checkpoint, with its evaluations, and with what was recorded but not yet logged.
 
-        :param about: what :meth:`save_checkpoint` told of it
+        :param about: what :meth:`save_checkpoint` stored with it
         :param seconds: training time until then
         """
         self.evaluate.restore(about["evaluations"])
@@ -97,7 +97,7 @@ class Supervisor(BaseCallback):
         self._seconds_before, self.saved_at = seconds, model.num_timesteps
 
     def save_checkpoint(self) -> None:
-        """Save where the model stands, unless that has been done."""
+        """Save the state of the model, unless that has been done."""
         assert isinstance(self.model, MultiTaskSAC)
         if self.model.num_timesteps == self.saved_at:
             return
@@ -127,7 +127,7 @@ class Supervisor(BaseCallback):
             self.save_checkpoint()
         self.stopped = self.should_stop()
         if self.stopped:
-            # Saved now, not after learn(): SB3 takes a step that it does not store before it hears of this.
+            # Saved now, not after learn(): SB3 takes a step that it does not store before it learns of this.
             self.save_checkpoint()
 
     def _on_step(self) -> bool:

@@ -1,6 +1,6 @@
 """Which trackers follow a run.
 
-The run directory remembers what they call it, so that ``--track`` on a resumed run goes on in the same place. Nothing
+The run directory remembers what they call it, so that ``--track`` on a resumed run continues in the same place. Nothing
 is tracked because a folder says so: it may be somebody else's.
 """
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 from qmp_sb3.integrations.trackers import TRACKERS, Tracker
 
@@ -28,7 +28,7 @@ class Tracking:
     """A tracker that follows a run.
 
     :param tracker: ``"wandb"`` or ``"mlflow"``
-    :param project: the tracker's project or experiment; None for the one of before, or :data:`PROJECT`
+    :param project: the tracker's project or experiment; None for the previous one, or :data:`PROJECT`
     :param files: whether the finished run's files are uploaded
     :param id: of the tracked run, once there is one
     """
@@ -42,7 +42,7 @@ class Tracking:
         one_of("tracker", self.tracker, TRACKERS)
 
     def after(self, before: Tracking | None) -> Tracking:
-        """This one going on where another one was, unless it is to be in another project."""
+        """This one, continuing where another one was, unless it is meant for another project."""
         if before is None or self.project not in (None, before.project):
             return replace(self, project=self.project or PROJECT)
         return replace(self, project=before.project or PROJECT, id=self.id or before.id)
@@ -52,7 +52,7 @@ class Tracking:
 def tracked(
     chosen: Sequence[Tracking], directory: RunDirectory, title: str, config: Mapping[str, Any]
 ) -> Iterator[list[Tracker]]:
-    """Inside, the chosen trackers, begun, or going on where the folder remembers them; afterwards they are ended."""
+    """Inside, the chosen trackers, started, or resumed where the folder remembers them; afterwards they are ended."""
     before = remembered(directory) if chosen else {}
     choices = {one.tracker: one.after(before.get(one.tracker)) for one in chosen}
     trackers: dict[str, Tracker] = {}
@@ -77,7 +77,7 @@ def tracked(
 
 
 def remembered(directory: RunDirectory, warn: bool = True) -> dict[str, Tracking]:
-    """The trackers that followed a run before, by name; what is damaged is left out, with a warning.
+    """The trackers that followed a run before, by name; damaged entries are left out, with a warning.
 
     Only names and places are taken: whether files are uploaded is for the command to say.
     """
@@ -85,7 +85,7 @@ def remembered(directory: RunDirectory, warn: bool = True) -> dict[str, Tracking
     entries = written if isinstance(written, list) else []
     found = {one["tracker"]: _read(one) for one in entries if _is_one(one)}
     if warn and (not isinstance(written, list) or len(found) < len(entries)):
-        _LOG.warning("%s: the note of its trackers is damaged; what it says of them is not used", directory.path)
+        _LOG.warning("%s: the note of its trackers is damaged; damaged entries are not used", directory.path)
     return found
 
 

@@ -1,4 +1,4 @@
-"""A run directory as something that can act: for evaluation and films."""
+"""A run directory as something that acts: for evaluation and films."""
 
 from __future__ import annotations
 

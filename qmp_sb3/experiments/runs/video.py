@@ -10,7 +10,7 @@ import gymnasium as gym
 import imageio.v3 as imageio
 import numpy as np
 
-from qmp_sb3.experiments.runs.run_directory import replace
+from qmp_envs.atomic_files import replace
 
 FORMATS = (".mp4", ".gif")
 MAX_FRAMES_PER_SECOND = 30
@@ -78,7 +78,7 @@ def write(out: Path, frames: np.ndarray, rate: int) -> None:
 
 
 def check_format(out: Path) -> None:
-    """Refuse a file name whose ending is not one of :data:`FORMATS`."""
+    """Raise for a file name whose ending is not one of :data:`FORMATS`."""
     if out.suffix not in FORMATS:
         raise ValueError(f"cannot write {out.name!r}: films end in {' or '.join(FORMATS)}")
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from qmp_sb3.algorithms.checks import closest
+from qmp_envs.suggestions import did_you_mean
 from qmp_sb3.methods import presets
 
 
@@ -34,7 +34,7 @@ class Range:
     :param log: whether to draw uniformly in the logarithm
     :param integer: whole numbers only
     :param choices: or one of these
-    :param position: place of the argument in a sentence's brackets, where it may stand without its name
+    :param position: place of the argument in an expression's brackets, where it may stand without its name
     """
 
     low: float | None = None
@@ -46,14 +46,14 @@ class Range:
 
     @classmethod
     def read(cls, name: str, values: Any) -> Range:
-        """From a line of the table; ValueError that names it where it is no range."""
+        """From a line of the table; ValueError that names it where it is not a range."""
         known = [one.name for one in fields(cls)]
         form = "{low: 0.1, high: 1} or {choices: [1, 2]}"
         if not isinstance(values, Mapping):
             raise ValueError(f"the range of {name} is {values!r}; it must be {form}")
         for key in values:
             if key not in known:
-                raise ValueError(f"the range of {name} has {key!r}; {closest(key, known)}")
+                raise ValueError(f"the range of {name} has {key!r}; {did_you_mean(key, known)}")
         made = cls(**{**values, "choices": tuple(values.get("choices", ()))})
         bounds = [one for one in (made.low, made.high) if isinstance(one, int | float)]
         if bool(made.choices) == bool(bounds) or (bounds and not len(bounds) == 2):
@@ -78,7 +78,7 @@ class SearchSpace:
     """Which hyper-parameters are searched, and where.
 
     :param arguments: keyword of the constructor: range
-    :param parts: keyword of the constructor that is a sentence: word in it: argument of the word: range
+    :param parts: keyword of the constructor that is an expression: word in it: argument of the word: range
     """
 
     arguments: Mapping[str, Range]
@@ -88,13 +88,14 @@ class SearchSpace:
     def read(cls, file: str | Path | None = None) -> SearchSpace:
         """From a YAML file; the suite's own without one.
 
-        :raises ValueError: naming the line that is no range or no argument of the algorithm
+        :raises ValueError: naming the line that is not a range or not an argument of the algorithm
         """
-        place = resources.files("qmp_sb3.experiments").joinpath("search_space.yaml") if file is None else Path(file)
+        own = resources.files("qmp_sb3.experiments.tuning").joinpath("search_space.yaml")
+        place = own if file is None else Path(file)
         document = yaml.safe_load(place.read_text(encoding="utf-8")) or {}
         for key in document:
             if key not in ("arguments", "parts"):
-                raise ValueError(f"{file} has {key!r}; {closest(key, ('arguments', 'parts'))}")
+                raise ValueError(f"{file} has {key!r}; {did_you_mean(key, ('arguments', 'parts'))}")
         arguments = {name: Range.read(name, values) for name, values in (document.get("arguments") or {}).items()}
         parts = {
             part: {
@@ -109,7 +110,7 @@ class SearchSpace:
     def draw(self, suggest: Suggest, settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
         """Overrides of a run with one draw of everything.
 
-        :param settings: of the method before the search: sentences to draw in
+        :param settings: of the method before the search: expressions to draw in
         :param fixed: overrides that the user gave: they stay
         """
         drawn = {name: one.draw(suggest, name) for name, one in self.arguments.items() if name not in fixed}
@@ -122,7 +123,7 @@ class SearchSpace:
 
 
 def _in_all(value: Any, change: Callable[[str], str]) -> Any:
-    """Every sentence of a part: ``"a"``, ``{"actor": "a", "critic": "b"}`` or ``["a", "b"]``."""
+    """Every expression of a part: ``"a"``, ``{"actor": "a", "critic": "b"}`` or ``["a", "b"]``."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
@@ -130,9 +131,9 @@ def _in_all(value: Any, change: Callable[[str], str]) -> Any:
     return [_in_all(one, change) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _drawn(sentence: str, part: str, words: Mapping[str, Mapping[str, Range]], suggest: Suggest) -> str:
-    """The sentence with arguments of its words drawn anew."""
-    tree = ast.parse(sentence, mode="eval")
+def _drawn(expression: str, part: str, words: Mapping[str, Mapping[str, Range]], suggest: Suggest) -> str:
+    """The expression with arguments of its words drawn anew."""
+    tree = ast.parse(expression, mode="eval")
     for call in _calls(tree):
         assert isinstance(call.func, ast.Name)
         for name, one in words.get(call.func.id, {}).items():
@@ -146,7 +147,7 @@ def _drawn(sentence: str, part: str, words: Mapping[str, Mapping[str, Range]], s
 
 
 def _calls(tree: ast.Expression) -> Iterator[ast.Call]:
-    """Every word of a sentence, one without brackets made a call."""
+    """Every word of an expression, one without brackets made a call."""
     _Called().visit(tree)
     return (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
 

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qmp_envs.evaluation import Evaluation
 from qmp_envs.results.table import MEASURES
-from qmp_sb3.algorithms.checks import one_of
+from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.runs import provenance
 from qmp_sb3.experiments.runs.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.runs.live import Display
@@ -38,7 +38,7 @@ from qmp_sb3.methods import presets
 
 NAME = "qmp"
 FOLDER, DRAWN = "directory", "overrides"
-"""What a trial tells of itself: its folder, and, when all of it was drawn, the settings."""
+"""What a trial says of itself: its folder, and, when all of it was drawn, the settings."""
 
 
 class LostProcess(RuntimeError):
@@ -100,15 +100,15 @@ def search(
     say: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = bool,
 ) -> Found | None:
-    """Search until there are as many trials as wanted, or until it is to stop; the best so far, None without one.
+    """Search until there are as many trials as wanted, or until it is told to stop; the best so far, None without one.
 
     :param task: what is searched
     :param jobs: processes
     :param say: is told about every trial, in one line
     :param should_stop: asked before every rollout
     :raises ValueError: before any trial, if the run cannot be made or the folder's study is another one
-    :raises RunInUse: if another search runs there, which would have its running trials taken for interrupted
-    :raises LostProcess: if one of several processes was killed or failed; the same search goes on
+    :raises RunInUse: if another search runs there, whose running trials would be taken for interrupted ones
+    :raises LostProcess: if one of several processes was killed or failed; the same search resumes
     """
     make_model(task.spec)
     task.folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def best(task: Search) -> Found | None:
 
 
 class _Watch(Display):
-    """Hands the evaluations of a run to its trial, and learns from it whether to go on."""
+    """Hands the evaluations of a run to its trial, and learns from it whether to continue."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial, self.pruned = trial, False
@@ -157,7 +157,7 @@ def _work(
 ) -> None:
     """Trial after trial, until there are enough.
 
-    :param turn: held while a trial is begun, so that two processes do not begin the same
+    :param turn: held while a trial starts, so that two processes do not start the same one
     """
     study, space = _open(task), SearchSpace.read(task.space)
     settings = presets.settings(task.spec.method, task.spec.env, task.spec.preset)
@@ -198,7 +198,7 @@ def _run(
         say(f"{folder}  left for the next time: {error}")
         return
     except (ValueError, ArithmeticError, AssertionError, RuntimeError, FileNotFoundError) as error:
-        # An unlucky draw is no reason to end the search; what it was is kept.
+        # An unlucky draw is no reason to end the search; its values are kept.
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)
         say(f"{folder}  failed: {' '.join(str(error).split())[:200]}")
@@ -247,7 +247,7 @@ def _share(task: Search, jobs: int, should_stop: Callable[[], bool]) -> None:
                 worker.terminate()
     if not told and any(worker.exitcode for worker in workers):
         codes = ", ".join(str(worker.exitcode) for worker in workers)
-        raise LostProcess(f"the search's processes ended with the codes {codes}; start it again to go on")
+        raise LostProcess(f"the search's processes ended with the codes {codes}; start it again to resume")
 
 
 def _worker(task: Search, turn: Any) -> None:
@@ -267,7 +267,7 @@ def _worker(task: Search, turn: Any) -> None:
 
 
 def _open(task: Search, create: bool = False) -> optuna.Study:
-    """The study of a search; ValueError where it is another search's."""
+    """The study of a search; ValueError where it belongs to another search."""
     pruner = PRUNERS[task.pruner](task.spec)
     if not create:
         return optuna.load_study(study_name=NAME, storage=task.address, pruner=pruner)
@@ -291,7 +291,7 @@ def _open(task: Search, create: bool = False) -> optuna.Study:
 
 
 def _begun(trials: Sequence[FrozenTrial]) -> dict[str, dict[str, Any]]:
-    """Folder: what was drawn, of every trial that was drawn whole. Of one that was killed before nothing is left."""
+    """Folder: what was drawn, of every trial that was drawn completely; one killed before that left nothing."""
     return {one.user_attrs[FOLDER]: one.params for one in trials if DRAWN in one.user_attrs}
 
 

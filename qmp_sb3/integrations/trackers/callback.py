@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from qmp_sb3.algorithms.checks import one_of
-
-if TYPE_CHECKING:
-    from qmp_sb3.integrations.trackers.tracker import Tracker
+from qmp_sb3.common.validation import one_of
+from qmp_sb3.integrations.trackers.choice import TRACKERS
+from qmp_sb3.integrations.trackers.tracker import Tracker
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -22,7 +21,7 @@ class TrackingCallback(BaseCallback):
     :param tracker: ``"wandb"``, ``"mlflow"``, or a tracker
     :param project: as the tracker's; for a tracker given by name
     :param title: the run's name; by default that of the algorithm
-    :param id: of the tracked run to go on with, e.g. :attr:`id` of the callback that began it
+    :param id: of the tracked run to resume, e.g. :attr:`id` of the callback that began it
     :param verbose: SB3's
     """
 
@@ -35,8 +34,6 @@ class TrackingCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        from qmp_sb3.integrations.trackers import TRACKERS
-
         if isinstance(tracker, str):
             tracker = TRACKERS[one_of("tracker", tracker, TRACKERS)](project, id)
         self.tracker, self.title = tracker, title

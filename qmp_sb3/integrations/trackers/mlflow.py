@@ -77,5 +77,5 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 
 def _key(text: str) -> str:
-    """Without the characters that MLflow refuses in keys."""
+    """Without the characters that MLflow does not allow in keys."""
     return NOT_IN_KEYS.sub("_", text)

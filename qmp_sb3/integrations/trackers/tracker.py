@@ -19,10 +19,10 @@ class Tracker(KVWriter, ABC):
     """A log writer that hands every logged number to a tracking service, from :meth:`start` to :meth:`finish`.
 
     Whatever goes wrong is said once, as a warning of the logger ``qmp_sb3``; from then on the tracker does nothing,
-    and the training goes on. A subclass may raise in all it does.
+    and training continues. A subclass may raise in all it does.
 
     :param project: name under which the service groups runs (MLflow: the experiment)
-    :param id: of the tracked run to go on with; None begins a new one
+    :param id: of the tracked run to resume; None begins a new one
     """
 
     name: ClassVar[str]
@@ -35,7 +35,7 @@ class Tracker(KVWriter, ABC):
         self.running = False
 
     def start(self, title: str, config: Mapping[str, Any], folder: Path | None = None) -> None:
-        """Begin the tracked run, or go on with the one called :attr:`id`, which is set by this.
+        """Start the tracked run, or resume the one called :attr:`id`, which is set by this.
 
         :param title: what the service shows as the run's name
         :param config: nested plain values
@@ -63,13 +63,13 @@ class Tracker(KVWriter, ABC):
     def finish(self, outcome: str = "finished") -> None:
         """End the tracked run.
 
-        :param outcome: ``"finished"``, ``"stopped"`` (it can go on) or ``"failed"``
+        :param outcome: ``"finished"``, ``"stopped"`` (it can resume) or ``"failed"``
         """
         self._attempt("ending", lambda: self._finish(outcome))
         self.running = False
 
     def close(self) -> None:
-        """A logger's end is not the run's: files may still follow. :meth:`finish` ends it."""
+        """The end of the logger is not that of the run: files may still follow. :meth:`finish` ends it."""
 
     def _attempt(self, doing: str, action: Callable[[], Any]) -> None:
         if not self.running:
@@ -83,13 +83,13 @@ class Tracker(KVWriter, ABC):
         except Exception as error:  # a service has as many errors as it has releases; none is worth the run
             self.running = False
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            LOG.warning("%s failed while %s (%s); the training goes on without it.", self.name, doing, reason)
+            LOG.warning("%s failed while %s (%s); training continues without it.", self.name, doing, reason)
 
     # ---- what a service does ----
 
     @abstractmethod
     def _start(self, title: str, config: Mapping[str, Any], folder: Path | None) -> None:
-        """Begin or go on; set :attr:`id`."""
+        """Start or resume; set :attr:`id`."""
 
     @abstractmethod
     def _log(self, values: Mapping[str, float], step: int) -> None:

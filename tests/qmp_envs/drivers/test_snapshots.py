@@ -121,7 +121,7 @@ def test_a_single_environment_too(id, share):
 
 
 @pytest.mark.parametrize(
-    "task_set", [parallel_sets.SpreadReacher, parallel_sets.ThreadedReacher], ids=["processes", "threads"]
+    "task_set", [parallel_sets.WorkerReacher, parallel_sets.ThreadedReacher], ids=["processes", "threads"]
 )
 @pytest.mark.parametrize("workers", [(1, 2), (3, 1), (2, 3)], ids=lambda counts: f"{counts[0]} to {counts[1]}")
 def test_the_number_of_workers_may_change(task_set, workers):

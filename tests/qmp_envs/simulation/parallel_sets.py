@@ -8,7 +8,7 @@ import numpy as np
 
 from qmp_envs import BatchedTaskSetEnv
 from qmp_envs.simulation.physics import State
-from qmp_envs.simulation.workers import spread
+from qmp_envs.simulation.workers import in_workers
 from qmp_envs.task_sets.point import Point2D
 from qmp_envs.task_sets.reacher import MultistageReacher
 
@@ -23,9 +23,9 @@ def reacher_physics(task_ids):
     return MultistageReacher().make_physics(task_ids)
 
 
-class SpreadReacher(MultistageReacher):
+class WorkerReacher(MultistageReacher):
     def make_physics(self, task_ids, workers=1):
-        return spread(reacher_physics, task_ids, workers, self.task_names, 6)
+        return in_workers(reacher_physics, task_ids, workers, self.task_names, 6)
 
 
 class Walking:
@@ -76,7 +76,7 @@ class Walkers(Point2D):
         self.broken_task = broken_task
 
     def make_physics(self, task_ids, workers=1):
-        return spread(partial(Walking, self.broken_task), task_ids, workers, self.task_names, 2)
+        return in_workers(partial(Walking, self.broken_task), task_ids, workers, self.task_names, 2)
 
     def draw_reset(self, generator):
         return generator.uniform(0.0, 0.1, 2)

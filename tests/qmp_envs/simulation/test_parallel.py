@@ -24,7 +24,7 @@ from qmp_envs.simulation import worker_process
 from qmp_envs.simulation.threads import ThreadTeam
 from qmp_envs.simulation.worker_process import WorkerEndedError
 from tests.qmp_envs.drivers.test_vector import assert_same_infos
-from tests.qmp_envs.simulation.parallel_sets import DIE, RAISE, SpreadReacher, ThreadedReacher, Walkers, make
+from tests.qmp_envs.simulation.parallel_sets import DIE, RAISE, ThreadedReacher, Walkers, WorkerReacher, make
 from tests.sampling import BATCH_SHARES, each_batch_id, some
 
 
@@ -49,7 +49,7 @@ def assert_same_steps(one, other, actions):
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("task_set", [ThreadedReacher, SpreadReacher, Walkers])
+@pytest.mark.parametrize("task_set", [ThreadedReacher, WorkerReacher, Walkers])
 def test_the_same_numbers_as_in_one_process(task_set, workers):
     """With autoresets, partial resets and given starts, and for a copy made in the middle of an episode."""
     serial, parallel = make(task_set, 1, num_envs=10), make(task_set, workers, num_envs=10)

@@ -11,8 +11,10 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from qmp_envs.suggestions import did_you_mean
 from qmp_sb3 import QMP
 from qmp_sb3.algorithms import checks
+from qmp_sb3.common.validation import one_of
 from tests.qmp_sb3.small_models import Drift, drifts, make
 
 
@@ -159,10 +161,10 @@ def test_rewards_of_different_tasks_share_no_scale():
 # ------------------------------------------------------------------------------------------ the small functions
 
 
-def test_closest():
-    assert checks.closest("qpm", ["qmp", "no-sharing"]) == "did you mean 'qmp'?"
-    assert checks.closest("xyz", ["qmp", "no-sharing"]) == "known: qmp, no-sharing"
-    assert checks.one_of("method", "qmp", ["qmp"]) == "qmp"
+def test_did_you_mean():
+    assert did_you_mean("qpm", ["qmp", "no-sharing"]) == "did you mean 'qmp'?"
+    assert did_you_mean("xyz", ["qmp", "no-sharing"]) == "known: qmp, no-sharing"
+    assert one_of("method", "qmp", ["qmp"]) == "qmp"
 
 
 def test_temperatures():

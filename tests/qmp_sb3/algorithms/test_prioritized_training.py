@@ -208,7 +208,7 @@ def test_a_method_learns(method):
 
 @pytest.mark.parametrize("task_weights", ["mean", "taskmean", "sum"])
 @pytest.mark.parametrize("replay", ["pool", "mass"])
-def test_fully_corrected_weights_favour_no_task(replay, task_weights):
+def test_fully_corrected_weights_favor_no_task(replay, task_weights):
     """Where every row counts alike they correct the choice of tasks, too; where each task counts by itself, only the
     choice within it: a task that is drawn nine times as often counts as the others do.
     """

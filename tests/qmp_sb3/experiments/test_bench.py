@@ -186,7 +186,7 @@ def test_ctrl_c_saves_every_run_and_says_how_to_go_on(definition: Path, tmp_path
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     again = shlex.join(["qmp", *words, *QUICK])
-    assert output.strip().splitlines()[-1] == f"Stopped with checkpoints; go on with: {again}"
+    assert output.strip().splitlines()[-1] == f"Stopped with checkpoints; resume with: {again}"
     [path] = (tmp_path / "runs").iterdir()
     assert RunDirectory(path).latest_checkpoint() is not None and RunDirectory(path).result() is None
 

@@ -16,9 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from qmp_sb3.algorithms.sac import MultiTaskSAC
 from qmp_sb3.behaviors.loaded import model_file
 from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec
-from qmp_sb3.experiments.runs import run
 from qmp_sb3.experiments.runs.live import Display
-from qmp_sb3.experiments.runs.run import default_path, extend
+from qmp_sb3.experiments.runs.run import default_path, extend, run
 from qmp_sb3.experiments.runs.run_lock import PATIENCE, RunInUse
 from qmp_sb3.replay import increments
 from tests.qmp_sb3.algorithms.going_on import SaveAt, assert_equal, assert_same_end, state_of
@@ -279,7 +278,7 @@ def lose_the_lock_s_node(path: Path) -> None:
     os.utime(path / "lock.json", (then, then))
 
 
-OLDER = "; going on from 000000100"
+OLDER = "; resuming from 000000100"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "model cut": (
         lambda path: cut(newest(path) / "model.zip"),
@@ -317,7 +316,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_run_directory_is_mended_and_the_run_ends_the_same(damage, whole, stopped, tmp_path, caplog):
+def test_a_damaged_run_directory_is_repaired_and_the_run_ends_the_same(damage, whole, stopped, tmp_path, caplog):
     path = Path(shutil.copytree(stopped, tmp_path / "run"))
     spoil, message = DAMAGES[damage]
     spoil(path)
@@ -331,16 +330,16 @@ def test_a_cut_result_is_made_again(whole, tmp_path, caplog):
     path = Path(shutil.copytree(whole, tmp_path / "run"))
     cut(path / "result.json")
     assert run(SPEC, path).finished
-    assert "result.json is damaged: the run's end is made again" in caplog.text
+    assert "result.json is damaged: the end of the run is repeated" in caplog.text
     assert_same_end(whole, path)
 
 
-def test_nothing_whole_to_go_on_from_is_an_error_that_loses_nothing(stopped, tmp_path):
+def test_nothing_intact_to_resume_from_is_an_error_that_loses_nothing(stopped, tmp_path):
     path = Path(shutil.copytree(stopped, tmp_path / "run"))
     (path / "checkpoints/replay/000000100.safetensors").unlink()  # both checkpoints need these rows
     before = sorted(path.rglob("*"))
     with pytest.raises(
-        ValueError, match="000000200 is damaged.*000000100 is damaged.*To begin anew, move .*checkpoints"
+        ValueError, match="000000200 is damaged.*000000100 is damaged.*To start over, move .*checkpoints"
     ):
         run(SPEC, path)
     assert sorted(path.rglob("*")) == before
@@ -352,7 +351,7 @@ def test_nothing_whole_to_go_on_from_is_an_error_that_loses_nothing(stopped, tmp
 def test_a_cut_config_without_a_checkpoint_is_an_error(tmp_path):
     killed(SPEC, tmp_path / "run", 60)
     cut(tmp_path / "run" / "config.yaml", 0.3)
-    with pytest.raises(ValueError, match=r"config\.yaml is damaged, and there is no checkpoint"):
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged, and no checkpoint holds a copy"):
         run(SPEC, tmp_path / "run")
 
 
@@ -362,7 +361,7 @@ def test_a_cut_config_without_a_checkpoint_is_an_error(tmp_path):
 def test_checkpoints_of_an_earlier_training_are_not_dropped(tmp_path):
     small("no-sharing").learn(300, SaveAt(Checkpoints(tmp_path), 100, 200))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match=r"checkpoints of an earlier training, newest 000000200: go on .* newest\(\)"):
+    with pytest.raises(ValueError, match=r"checkpoints of an earlier training, newest 000000200: resume .* newest\(\)"):
         small("no-sharing").learn(100, SaveAt(Checkpoints(tmp_path), 50))
     assert sorted(tmp_path.rglob("*")) == before
     later = Checkpoints(tmp_path)

@@ -16,7 +16,7 @@ from qmp_sb3.experiments import RunSpec
 from qmp_sb3.experiments.benchmarks.benchmark import Benchmark, Published
 from qmp_sb3.experiments.benchmarks.definitions import available, folder, from_dict, read
 from qmp_sb3.experiments.benchmarks.scales import SCALES
-from qmp_sb3.experiments.runs import run
+from qmp_sb3.experiments.runs.run import run
 
 NAMES = available()
 WANTED = {
@@ -127,7 +127,7 @@ GOOD = yaml.safe_load((folder() / "qmp-table-2.yaml").read_text(encoding="utf-8"
         (lambda one: one.update(measure="sucess_any"), "measure='sucess_any' is unknown; did you mean 'success_any'?"),
         (lambda one: one.update(preset="offical"), "did you mean 'official'?"),
         (lambda one: one.update(moment="last"), "moment='last' is unknown"),
-        (lambda one: one.update(seeds=2.5), "mine: seeds: 2.5 is no whole number"),
+        (lambda one: one.update(seeds=2.5), "mine: seeds is 2.5; it must be a whole number"),
         (
             lambda one: one["methods"].update(qpm=None),
             "mine: methods: qpm: method='qpm' is unknown; did you mean 'qmp'?",
@@ -141,7 +141,7 @@ GOOD = yaml.safe_load((folder() / "qmp-table-2.yaml").read_text(encoding="utf-8"
         ),
         (lambda one: one["task_sets"]["Maze"].update(unit="procent"), "did you mean 'percent'?"),
         (lambda one: one["task_sets"]["Maze"].update(only=["qmp-hodl"]), "did you mean 'qmp-hold'?"),
-        (lambda one: one["task_sets"]["Maze"]["published"].update(qmp="73 %"), "'73 %' is no published number"),
+        (lambda one: one["task_sets"]["Maze"]["published"].update(qmp="73 %"), "'73 %' is not a published number"),
         (lambda one: one["scales"].update(latop={}), "scales='latop' is unknown; did you mean 'laptop'?"),
         (lambda one: one["scales"].update(laptop={"steps": 3}), "scales: laptop: unknown key 'steps'"),
     ],

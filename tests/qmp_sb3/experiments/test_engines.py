@@ -31,8 +31,7 @@ from qmp_sb3.experiments.engines import (
     worker,
 )
 from qmp_sb3.experiments.engines.worker import attend
-from qmp_sb3.experiments.runs import run
-from qmp_sb3.experiments.runs.run import describe
+from qmp_sb3.experiments.runs.run import describe, run
 
 ID = "QMP/Point2D-v0"
 QUICK: dict[str, Any] = {
@@ -115,8 +114,8 @@ def test_a_failure_is_alone_and_a_lost_run_goes_on(tmp_path: Path) -> None:
     assert ended == {0: ("failed", "ValueError: the sky fell"), 1: ("finished", ""), 2: ("finished", "")}
     assert engine.begun == [0, 1, 2, 1, 1], "a lost run waits behind the others"
     assert [note.rpartition("; ")[2] for note in notes.notes] == [
-        "it goes on from its checkpoint (1 of 3)",
-        "it goes on from its checkpoint (2 of 3)",
+        "it resumes from its checkpoint (1 of 3)",
+        "it resumes from its checkpoint (2 of 3)",
     ]
     assert engine.closed == 0
 
@@ -215,7 +214,7 @@ def test_plain_lines_tell_how_each_run_ended(tmp_path: Path) -> None:
     text = shown(PlainBoard, Scripted({0: ["fail"], 1: ["vanish", "finish"]}), runs)
     assert "2 runs, 0 of them finished before" in text and "\x1b" not in text
     assert f"qmp on {ID}, seed 0: failed (ValueError: the sky fell)" in text
-    assert "goes on from its checkpoint (1 of 3)" in text and "seed 1: finished, 120 of 120 steps" in text
+    assert "resumes from its checkpoint (1 of 3)" in text and "seed 1: finished, 120 of 120 steps" in text
 
 
 def test_the_live_table_has_a_row_for_each_run(tmp_path: Path) -> None:
@@ -243,7 +242,7 @@ def test_a_low_terminal_folds_the_last_rows(tmp_path: Path) -> None:
     stream = io.StringIO()
     Console(file=stream, width=150).print(board.picture())
     board.stop()
-    assert stream.getvalue().count("seed") == 4 and "6 rows more than the terminal is high" in stream.getvalue()
+    assert stream.getvalue().count("seed") == 4 and "6 more rows than the terminal shows" in stream.getvalue()
 
 
 # ---- the worker, in this process ----
@@ -448,17 +447,17 @@ def test_a_slurm_job_is_an_array_that_may_be_queued_again(tmp_path: Path, monkey
         second.open(jobs)
         adopted = second.launch(jobs)
         assert [handle.job_id for handle in adopted] == numbers
-        cancelled: list[str] = []
-        monkeypatch.setattr(submitit.SlurmJob, "cancel", lambda job, check=True: cancelled.append(job.job_id))
+        canceled: list[str] = []
+        monkeypatch.setattr(submitit.SlurmJob, "cancel", lambda job, check=True: canceled.append(job.job_id))
         second.halt(jobs[0], adopted[0])
         second.close(adopted)
         how = second.ended(adopted[0])
-        assert cancelled == [] and how is not None and "another command submitted it" in how
+        assert canceled == [] and how is not None and "another command submitted it" in how
         assert not jobs[0].directory.stop_requested(engine.name) and not jobs[0].directory.stop_requested(second.name)
         engine.halt(jobs[0], handles[0])
         assert jobs[0].directory.stop_requested(engine.name)
         engine.close(handles)
-        assert cancelled[-3:] == numbers
+        assert canceled[-3:] == numbers
         slurm.set_job_state(numbers[0].partition("_")[0], "FAILED", array=3)
         submitit.SlurmJob.watcher.clear()
         assert not set(numbers) & {handle.job_id for handle in second.launch(jobs)}

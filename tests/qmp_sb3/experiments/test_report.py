@@ -23,7 +23,7 @@ from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun
 from qmp_sb3.experiments.analysis.statistics import probability_of_improvement
 from qmp_sb3.experiments.report import episode, sources, tables, write_figures, write_report
 from qmp_sb3.experiments.report.page import encoded
-from qmp_sb3.experiments.report.palette import DARK, LIGHT, METHODS_LIGHT, looks
+from qmp_sb3.experiments.report.palette import DARK, LIGHT, METHODS_LIGHT, styles
 from qmp_sb3.experiments.report.rerun import command
 from tests.qmp_sb3.conftest import METHODS
 from tests.qmp_sb3.experiments.synthetic_runs import EVIL, results_file, synthetic_run
@@ -312,7 +312,7 @@ def test_the_command_makes_the_same_run(runs: list[Path]) -> None:
 
 
 def test_a_color_for_each_method_and_then_dashes() -> None:
-    many = looks([f"method {number}" for number in range(len(METHODS_LIGHT) + 1)])
+    many = styles([f"method {number}" for number in range(len(METHODS_LIGHT) + 1)])
     assert len(set(many.values())) == len(many)
     assert many["method 0"].color == many[f"method {len(METHODS_LIGHT)}"].color
 

@@ -20,9 +20,10 @@ from qmp_sb3.experiments.analysis import exports
 from qmp_sb3.experiments.analysis.comparison import compare
 from qmp_sb3.experiments.analysis.results import common_end, curves, read_runs, scores, tell_apart
 from qmp_sb3.experiments.analysis.statistics import AGGREGATES
-from qmp_sb3.experiments.runs import provenance, run
+from qmp_sb3.experiments.runs import provenance
 from qmp_sb3.experiments.runs.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.runs.mixture import Mixture
+from qmp_sb3.experiments.runs.run import run
 from tests.qmp_sb3.experiments.synthetic_runs import synthetic_run
 
 REACHER, POINT = "QMP/MultistageReacher-v0", "QMP/Point2D-v0"

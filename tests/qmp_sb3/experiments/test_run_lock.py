@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from qmp_envs.atomic_files import remove_parts
 from qmp_sb3.experiments.runs import run_lock
-from qmp_sb3.experiments.runs.atomic_files import remove_parts
 from qmp_sb3.experiments.runs.run_lock import RunInUse, RunLock
 
 ELSEWHERE = {"host": "node-7", "kernel": "another", "pid": 12, "token": "t", "beat": 3}
@@ -56,12 +56,12 @@ def test_a_lost_node_s_run_is_taken_over_at_once_when_it_was_silent_for_long(tmp
     left_by(tmp_path / "lock.json", ELSEWHERE, seconds_ago=run_lock.PATIENCE + 1)
     began = time.monotonic()
     with RunLock(tmp_path / "lock.json"):
-        assert time.monotonic() - began < run_lock.LOOK
+        assert time.monotonic() - began < run_lock.POLL_SECONDS
     assert "was left by process 12 on node-7, which is gone" in caplog.text
 
 
 def test_a_node_that_was_alive_just_now_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_lock, "LOOK", 0.05)
+    monkeypatch.setattr(run_lock, "POLL_SECONDS", 0.05)
     left_by(tmp_path / "lock.json", ELSEWHERE, seconds_ago=run_lock.PATIENCE - 0.5)
     with RunLock(tmp_path / "lock.json") as lock:
         lock.check()

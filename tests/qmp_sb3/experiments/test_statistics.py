@@ -187,7 +187,7 @@ def test_one_run_says_nothing_about_spread() -> None:
     ("scores", "options", "message"),
     [
         ([[1.0, np.nan]], {}, "1 of 2 scores are NaN"),
-        ([1.0, 2.0], {}, r"shape \(2,\); wanted is \(runs, tasks\)"),
+        ([1.0, 2.0], {}, r"shape \(2,\); expected \(runs, tasks\)"),
         (np.zeros((0, 3)), {}, r"shape \(0, 3\)"),
         ([[1.0], [2.0]], {"confidence": 95}, "confidence is 95"),
         ([[1.0], [2.0]], {"resamples": 0}, "resamples is 0"),

@@ -256,7 +256,7 @@ def test_a_lost_process_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def lose(*arguments: object) -> None:
-        raise LostProcess("the search's processes ended with the codes -9, 0; start it again to go on")
+        raise LostProcess("the search's processes ended with the codes -9, 0; start it again to resume")
 
     monkeypatch.setattr("qmp_sb3.experiments.tuning.tune._share", lose)
     words = ["tune", "--env", ID, "--method", "qmp", "--jobs", "2", "--out", str(tmp_path / "t"), *WORDS]

@@ -16,8 +16,7 @@ from stable_baselines3 import PPO
 from qmp_sb3 import QMP
 from qmp_sb3.cli import main
 from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun
-from qmp_sb3.experiments.runs import run
-from qmp_sb3.experiments.runs.run import extend
+from qmp_sb3.experiments.runs.run import extend, run
 from qmp_sb3.experiments.runs.tracking import Tracking, tracked
 from qmp_sb3.integrations.trackers import TRACKERS, Tracker, TrackingCallback
 from tests.qmp_sb3.cli.test_cli import ID, QUICK, REACHER, quick_spec
@@ -98,7 +97,7 @@ def test_a_folder_starts_no_tracker_and_uploads_nothing(
     assert main(["train", "--resume", str(path), "--steps", "120", "--track", "recorder"]) == 0
     assert recorder[0][1] == "abc" and recorder[-1] == ("finish", "finished")
     assert not any(call[0] == "keep" for call in recorder), "only --track-files uploads"
-    assert "goes on there" in capsys.readouterr().out
+    assert "continues there" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_is_ended_as_failed(recorder: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +130,7 @@ def test_a_tracker_that_fails_says_so_once_and_stops_nothing(
         status = run(quick_spec(), tmp_path / "run", tracking=[Tracking("recorder", files=True)])
     assert status.finished
     [said] = [record.getMessage() for record in caplog.records]
-    assert "recorder failed" in said and "no route to host" in said and "training goes on" in said
+    assert "recorder failed" in said and "no route to host" in said and "training continues" in said
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

@@ -1,4 +1,4 @@
-"""What is minimised and how tasks are combined: losses, task weights, PCGrad, Divide and Conquer, temperatures."""
+"""What is minimized and how tasks are combined: losses, task weights, PCGrad, Divide and Conquer, temperatures."""
 
 import numpy as np
 import pytest
