@@ -52,7 +52,7 @@ class CommonPart(nn.Module):
 
     def lay_out(self) -> None:
         """To be called when all parameters are there."""
-        self.flat = CommonParameters(self)
+        self.flat = CommonParameters(self.parameters())
 
     def step(self) -> None:
         """One step with the gradients that have come since the last one."""
