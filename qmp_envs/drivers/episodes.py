@@ -14,7 +14,7 @@ from qmp_envs.simulation.physics import State
 from qmp_envs.task_set import Memory, Outcome, TaskSet
 
 
-class Slots:
+class Episodes:
     """``len(task_ids)`` episodes of one task set, each with its own generators of random numbers.
 
     A slot seeded with ``s`` spawns two generators: one for the environment (reset and the steps' noise), one
@@ -83,6 +83,12 @@ class Slots:
         after = physics.step(task_set.control(actions, physics, self.memory, task_ids, noise))
         outcome, self.memory = task_set.outcome(before, after, actions, self.memory, task_ids, noise)
         return self._observe(after, self.memory, task_ids), outcome
+
+    def one(self, slot: int) -> tuple[State, Memory, int]:
+        """State and memory of one slot, without the axis of slots, and its task; after :meth:`start`."""
+        assert self.memory is not None
+        state = State(**{name: array[slot] for name, array in vars(self.physics.state).items()})
+        return state, _like(self.memory, [array[slot] for array in self.memory]), int(self.task_ids[slot])
 
     def snapshot(self) -> dict[str, Any]:
         """Where all episodes stand: plain values and arrays, which nothing else holds.

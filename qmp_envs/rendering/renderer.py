@@ -5,17 +5,14 @@ from __future__ import annotations
 import atexit
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mujoco
 import numpy as np
 
 from qmp_envs.rendering import opengl
 from qmp_envs.simulation.physics import State
-from qmp_envs.task_set import TaskSet, closest
-
-if TYPE_CHECKING:
-    from qmp_envs.drivers.episodes import Slots
+from qmp_envs.task_set import Memory, TaskSet, closest
 
 MODES = ("human", "rgb_array", "depth_array")
 MAX_GEOMS = 10_000
@@ -51,17 +48,14 @@ class SceneRenderer:
             )
         return cls(task_set, mode, camera, width, height)
 
-    def draw(self, slots: Slots, slot: int) -> np.ndarray | None:
-        """The frame of one slot: ``(height, width, 3)`` uint8, in mode "depth_array" ``(height, width)`` float32, the
-        distance from the camera's plane in m; None in mode "human", which shows a window.
+    def draw(self, state: State, memory: Memory, task_id: int) -> np.ndarray | None:
+        """The frame of one slot, ``(height, width, 3)`` uint8; None in mode "human", which shows a window.
+
+        In mode "depth_array" it is ``(height, width)`` float32, the distance from the camera's plane in m.
+
+        :param state: of the slot, without the axis of slots; so is ``memory``
         """
-        task_id = int(slots.task_ids[slot])
         model, data = self._scene(task_id)
-        assert slots.memory is not None
-        memory = tuple(array[slot] for array in slots.memory)
-        if hasattr(slots.memory, "_fields"):
-            memory = type(slots.memory)(*memory)
-        state = State(**{name: array[slot] for name, array in vars(slots.physics.state).items()})
         self.task_set.pose(data, state, memory, task_id)
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)  # cameras may follow the center of mass
