@@ -72,7 +72,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
             self._np_random_seed = episodes.seed(0, seed)
             self._np_random = episodes.generators[0]
         task = self._next_task(options or {})
-        self._running = False  # a refused start leaves no episode to go on with
+        self._running = False  # a refused start leaves no episode to continue
         episodes.task_ids[0] = task
         observation = episodes.start(np.array([0]), options)[0]
         self._running = True
@@ -102,7 +102,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         return self._episodes.snapshot() | {"running": self._running, "seed": self._np_random_seed}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where a :meth:`snapshot` was taken, here or in another environment made like this one.
+        """Resume where a :meth:`snapshot` was taken, here or in another environment made like this one.
 
         :raises ValueError: if the snapshot is of another task set, or of a task that this environment does not run
         """

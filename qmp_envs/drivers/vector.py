@@ -97,7 +97,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise ResetNeeded("The first reset() must be of all slots, without a reset_mask.")
         self._seed(slots, seed)
         elapsed = np.zeros(self.num_envs, np.int64) if everything or self._elapsed is None else self._elapsed
-        self._elapsed = None  # a refused start leaves no episodes to go on with
+        self._elapsed = None  # a refused start leaves no episodes to continue
         observations = self._episodes.start(slots, options)
         elapsed[slots] = 0
         self._elapsed = elapsed
@@ -203,7 +203,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where a :meth:`snapshot` was taken, here or in another environment made like this one.
+        """Resume where a :meth:`snapshot` was taken, here or in another environment made like this one.
 
         The same actions then lead to the same observations, rewards, infos and next episodes, bit for bit.
 

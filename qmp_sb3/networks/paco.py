@@ -44,7 +44,7 @@ class CompositionalLayers(nn.Module):
 
     :param spec: sizes, and how the layers look and start
     :param sets: K, number of parameter sets
-    :param identical: all sets of a copy begin alike
+    :param identical: all sets of a copy start alike
     """
 
     def __init__(self, spec: NetworkSpec, sets: int, identical: bool) -> None:
@@ -98,7 +98,7 @@ class CompositionalLayers(nn.Module):
 
 
 def check_compositional(word: str, sets: Any, rate: Any) -> None:
-    """Refuse a number of parameter sets, or a learning rate of the task vectors, that means nothing.
+    """Refuse a number of parameter sets, or a learning rate of the task vectors, that has no meaning.
 
     :raises ValueError: naming it
     """
@@ -115,7 +115,7 @@ class PaCo(TaskModule):
 
     :param spec: sizes, and how the layers look and start; all copies have the same task vectors
     :param sets: K, number of parameter sets
-    :param identical: the sets begin alike, so that tasks part by their vectors first
+    :param identical: the sets start alike, so that at first only the vectors set tasks apart
     :param rate: learning rate of the task vectors, None for the model's
     """
 

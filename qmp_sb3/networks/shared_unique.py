@@ -49,7 +49,7 @@ class SharedUnique(TaskModule):
     :param spec: there is at least one hidden layer; copies have u and the task vectors in common
     :param sets: K, number of parameter sets
     :param unique: size of u
-    :param identical: the sets begin alike
+    :param identical: the sets start alike
     :param rate: learning rate of the task vectors, None for the model's
     """
 

@@ -43,9 +43,9 @@ class TaskModule(nn.Module, ABC):
 
     @classmethod
     def check(cls, **settings: Any) -> None:
-        """Refuse settings of the family that mean nothing, before anything is built.
+        """Refuse settings of the family that have no meaning, before anything is built.
 
-        :raises ValueError: naming the setting, its value and the nearest one that means something
+        :raises ValueError: naming the setting, its value and what is allowed
         """
 
     @classmethod

@@ -9,8 +9,8 @@ import numpy as np
 
 
 class SlotInfos(list):
-    """A list of dictionaries, one per slot, as SB3 hands infos around. In most steps nobody looks at them, so the list is
-    filled from Gymnasium's arrays when one of its methods is first called.
+    """A list of dictionaries, one per slot, as SB3 hands infos around. In most steps nobody looks at them, so the list
+    is filled from Gymnasium's arrays when one of its methods is first called.
 
     A real list and no ``UserList``: callbacks may ask ``isinstance(infos, list)`` or write infos as JSON.
 
