@@ -64,7 +64,7 @@ def pulled_to_the_subgoal(env: TaskSetEnv) -> Policy:
         mujoco.mj_forward(model, data)
         hand = data.body("hand")
         mujoco.mj_jacBody(model, data, jacobian, None, hand.id)
-        pull = stiffness * (env._slots.memory.goal[0] - hand.xpos)
+        pull = stiffness * (env._episodes.memory.goal[0] - hand.xpos)
         torque = jacobian.T @ pull + data.qfrc_bias - damping * observation[6:12]
         return torque / model.actuator_gear[:, 0]
 

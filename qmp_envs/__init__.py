@@ -1,6 +1,6 @@
 """Task sets for multi-task reinforcement learning; importing this package registers the ``QMP/`` ids."""
 
-# First, as it says in words what is missing for MUJOCO_GL, which MuJoCo's own import does not.
+# First: it says what is missing for MUJOCO_GL, which MuJoCo's own import does not.
 import qmp_envs.rendering.opengl  # noqa: F401
 from qmp_envs.drivers.env import TaskSetEnv
 from qmp_envs.drivers.vector import BatchedTaskSetEnv

@@ -193,8 +193,8 @@ def make_task_set(id: str, **kwargs: Any) -> TaskSet:
 def check_options(id: str, options: Iterable[str]) -> None:
     """Raise a TypeError unless all of these are options of the id's task set or of the environment around it.
 
-    Gymnasium's own keywords and the task set itself are neither: those name code to import, which is no matter of
-    settings that stand in a file.
+    Gymnasium's own keywords and the task set itself are refused: they name code to import, which a settings file
+    must not do.
     """
     about = entry(id)
     given = [option for option in options if option not in DRIVER_OPTIONS]

@@ -154,7 +154,7 @@ def vector_step(id: str, slots: int) -> dict[str, Variant]:
 
 
 def _physics(envs: VectorEnv) -> Any:
-    return envs.unwrapped._slots.physics  # type: ignore[attr-defined]
+    return envs.unwrapped._episodes.physics  # type: ignore[attr-defined]
 
 
 def _in_parallel(physics: Any) -> bool:

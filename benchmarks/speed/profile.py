@@ -56,9 +56,9 @@ def watched(model: MultiTaskSAC) -> Stopwatches:
     env = model.env
     batched = env.unwrapped.envs.unwrapped  # type: ignore[union-attr]
     for owner, method, name in (
-        (batched._slots.physics, "step", "physics"),
-        (batched._slots, "step", "observation and reward"),
-        (batched._slots, "start", "starting episodes"),
+        (batched._episodes.physics, "step", "physics"),
+        (batched._episodes, "step", "observation and reward"),
+        (batched._episodes, "start", "starting episodes"),
         (batched, "step", "infos of the batch"),
         (env, "step", "infos for SB3"),
         (model, "_act", "choosing actions"),

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 
-from qmp_envs.drivers.episodes import Slots, check_options
+from qmp_envs.drivers.episodes import Episodes, check_options
 from qmp_envs.registry import build
 from qmp_envs.rendering.renderer import MODES, SceneRenderer, frames_per_second
 from qmp_envs.task_set import Outcome, TaskSet
@@ -51,8 +51,8 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         self.num_stages = self.task_set.num_stages
         self.metadata = {**self.metadata, "render_fps": frames_per_second(self.task_set)}
         self.fixed_task = None if task is None else self.task_set.task_id(task)
-        self._slots = Slots(self.task_set, np.array([self.fixed_task or 0]), task_one_hot)
-        self.observation_space = self._slots.observation_space
+        self._episodes = Episodes(self.task_set, np.array([self.fixed_task or 0]), task_one_hot)
+        self.observation_space = self._episodes.observation_space
         self.action_space = self.task_set.action_space
         self.render_mode = render_mode
         self._renderer = SceneRenderer.of_mode(self.task_set, render_mode, camera, width, height)
@@ -61,20 +61,20 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
     @property
     def task_id(self) -> int:
         """The task of the running episode."""
-        return int(self._slots.task_ids[0])
+        return int(self._episodes.task_ids[0])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         check_options(options, ("task", *self.task_set.start_names))
-        slots = self._slots
-        if seed is not None or not slots.generators:
-            self._np_random_seed = slots.seed(0, seed)
-            self._np_random = slots.generators[0]
+        episodes = self._episodes
+        if seed is not None or not episodes.generators:
+            self._np_random_seed = episodes.seed(0, seed)
+            self._np_random = episodes.generators[0]
         task = self._next_task(options or {})
-        self._running = False  # a refused start leaves no episode to go on with
-        slots.task_ids[0] = task
-        observation = slots.start(np.array([0]), options)[0]
+        self._running = False  # a refused start leaves no episode to continue
+        episodes.task_ids[0] = task
+        observation = episodes.start(np.array([0]), options)[0]
         self._running = True
         if self.render_mode == "human":
             self.render()
@@ -86,7 +86,7 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
         actions = np.asarray(action)
         if actions.shape != self.action_space.shape:
             raise ValueError(f"Expected an action of shape {self.action_space.shape}, got {actions.shape}.")
-        observations, outcome = self._slots.step(actions[None])
+        observations, outcome = self._episodes.step(actions[None])
         terminated = bool(outcome.terminated[0])
         self._running = not terminated
         if self.render_mode == "human":
@@ -99,38 +99,38 @@ class TaskSetEnv(gym.Env[np.ndarray, np.ndarray]):
 
         The time limit is Gymnasium's wrapper's, and so are the steps that it has counted.
         """
-        return self._slots.snapshot() | {"running": self._running, "seed": self._np_random_seed}
+        return self._episodes.snapshot() | {"running": self._running, "seed": self._np_random_seed}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where a :meth:`snapshot` was taken, here or in another environment made like this one.
+        """Resume where a :meth:`snapshot` was taken, here or in another environment made like this one.
 
         :raises ValueError: if the snapshot is of another task set, or of a task that this environment does not run
         """
         task = int(snapshot["task_ids"][0])
         if self.fixed_task not in (None, task):
             raise ValueError(f"The snapshot is of task {task}; this environment only runs task {self.fixed_task}.")
-        self._slots.restore(snapshot)
+        self._episodes.restore(snapshot)
         self._running, self._np_random_seed = bool(snapshot["running"]), snapshot["seed"]
-        self._np_random = self._slots.generators.get(0)
+        self._np_random = self._episodes.generators.get(0)
 
     def render(self) -> np.ndarray | None:
         if self._renderer is None:
             gym.logger.warn('render() needs gym.make(..., render_mode="rgb_array") or "human".')
             return None
-        if self._slots.memory is None:
+        if self._episodes.memory is None:
             raise ResetNeeded("Call reset() before render().")
-        return self._renderer.draw(*self._slots.one(0))
+        return self._renderer.draw(*self._episodes.one(0))
 
     def close(self) -> None:
         self._running = False
-        self._slots.close()
+        self._episodes.close()
         if self._renderer is not None:
             self._renderer.close()
 
     def _next_task(self, options: dict[str, Any]) -> int:
         if options.get("task") is not None:
             return self.task_set.task_id(options["task"])
-        return self._slots.draw_task(0) if self.fixed_task is None else self.fixed_task
+        return self._episodes.draw_task(0) if self.fixed_task is None else self.fixed_task
 
     def _task_info(self) -> dict[str, Any]:
         return {"task_id": self.task_id, "task_name": self.task_names[self.task_id]}

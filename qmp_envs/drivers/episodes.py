@@ -14,7 +14,7 @@ from qmp_envs.simulation.physics import State
 from qmp_envs.task_set import Memory, Outcome, TaskSet
 
 
-class Slots:
+class Episodes:
     """``len(task_ids)`` episodes of one task set, each with its own generators of random numbers.
 
     A slot seeded with ``s`` spawns two generators: one for the environment (reset and the steps' noise), one
@@ -91,9 +91,9 @@ class Slots:
         return state, _like(self.memory, [array[slot] for array in self.memory]), int(self.task_ids[slot])
 
     def snapshot(self) -> dict[str, Any]:
-        """Where all episodes stand: plain values and arrays, which nothing else holds.
+        """Where all episodes stand: plain values and arrays that nothing else refers to.
 
-        :raises NotImplementedError: if the task set's own physics cannot tell
+        :raises NotImplementedError: if the task set's own physics has no ``snapshot``
         """
         if not hasattr(self.physics, "snapshot"):
             raise NotImplementedError(f"{self.task_set.name}: {type(self.physics).__name__} has no snapshot().")
@@ -108,7 +108,7 @@ class Slots:
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where a :meth:`snapshot` was taken, of these slots or of new ones like them.
+        """Resume where a :meth:`snapshot` was taken, of these slots or of new ones like them.
 
         :raises ValueError: if it is of another task set, or of more or fewer slots
         """
@@ -124,7 +124,7 @@ class Slots:
         self.memory = None if snapshot["memory"] is None else self._remember(snapshot["memory"])
 
     def _remember(self, arrays: Sequence[np.ndarray]) -> Memory:
-        """A memory of the family's kind, which an episode's beginning shows, with these arrays."""
+        """A memory with these arrays, of the kind that the family's fresh episodes have."""
         draws = np.stack([self.task_set.draw_reset(np.random.default_rng(0)) for _ in range(len(self))])
         kind = self.task_set.initial_memory(self.physics.state.rows(np.arange(len(self))), self.task_ids, draws)
         return _like(kind, [np.array(array) for array in arrays])
@@ -176,7 +176,7 @@ def _state(generator: np.random.Generator | None) -> dict[str, Any] | None:
 
 
 def _generators(states: Sequence[Mapping[str, Any] | None]) -> dict[int, np.random.Generator]:
-    """Generators that go on from these states, by slot; none where there was none."""
+    """Generators that continue from these states, by slot; none where there was none."""
     generators = {}
     for slot, state in enumerate(states):
         if state is not None:

@@ -11,7 +11,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from qmp_envs.drivers.episodes import Slots, check_options
+from qmp_envs.drivers.episodes import Episodes, check_options
 from qmp_envs.registry import build
 from qmp_envs.rendering.renderer import SceneRenderer, frames_per_second
 from qmp_envs.task_set import Outcome, TaskSet
@@ -58,8 +58,8 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.metadata = {**self.metadata, "render_fps": frames_per_second(self.task_set)}
 
         workers = _count_workers(workers, self.num_envs, self.task_set.slots_per_worker)
-        self._slots = Slots(self.task_set, self.task_ids, task_one_hot, workers)
-        self.single_observation_space = self._slots.observation_space
+        self._episodes = Episodes(self.task_set, self.task_ids, task_one_hot, workers)
+        self.single_observation_space = self._episodes.observation_space
         self.single_action_space = self.task_set.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -97,8 +97,8 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise ResetNeeded("The first reset() must be of all slots, without a reset_mask.")
         self._seed(slots, seed)
         elapsed = np.zeros(self.num_envs, np.int64) if everything or self._elapsed is None else self._elapsed
-        self._elapsed = None  # a refused start leaves no episodes to go on with
-        observations = self._slots.start(slots, options)
+        self._elapsed = None  # a refused start leaves no episodes to continue
+        observations = self._episodes.start(slots, options)
         elapsed[slots] = 0
         self._elapsed = elapsed
         if everything:
@@ -110,7 +110,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._elapsed is None:
             raise ResetNeeded("Call reset() before step().")
-        observations, outcome = self._slots.step(actions)
+        observations, outcome = self._episodes.step(actions)
         self.last_outcome = outcome
         self._elapsed += 1
         terminated = outcome.terminated
@@ -132,7 +132,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for slot in slots:
             final_obs[slot] = observations[slot].copy()
         final_info = self._masked_infos(outcome, ended) | self._reset_infos(slots)
-        observations[slots] = self._slots.start(slots)
+        observations[slots] = self._episodes.start(slots)
         self._elapsed[slots] = 0
         infos: dict[str, Any] = {"final_obs": final_obs, "_final_obs": ended}
         infos |= {"final_info": final_info, "_final_info": ended.copy()}
@@ -189,21 +189,21 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if len(seeds) != self.num_envs:
             raise ValueError(f"Expected {self.num_envs} seeds, one per slot, got {len(seeds)}.")
         for slot in slots.tolist():
-            if seeds[slot] is not None or slot not in self._slots.generators:
-                self._slots.seed(slot, seeds[slot])
+            if seeds[slot] is not None or slot not in self._episodes.generators:
+                self._episodes.seed(slot, seeds[slot])
 
     def snapshot(self) -> dict[str, Any]:
         """Where all slots stand, as plain values and arrays: physics, memory, elapsed steps, random generators.
 
         It does not depend on ``workers``. What is only drawn or told (:attr:`last_outcome`) is not part of it.
         """
-        return self._slots.snapshot() | {
+        return self._episodes.snapshot() | {
             "elapsed": None if self._elapsed is None else self._elapsed.copy(),
             "observations": self._observations.copy(),
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where a :meth:`snapshot` was taken, here or in another environment made like this one.
+        """Resume where a :meth:`snapshot` was taken, here or in another environment made like this one.
 
         The same actions then lead to the same observations, rewards, infos and next episodes, bit for bit.
 
@@ -214,7 +214,7 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 f"The snapshot is of slots with the tasks {np.asarray(snapshot['task_ids']).tolist()}; "
                 f"this environment has {self.task_ids.tolist()}."
             )
-        self._slots.restore(snapshot)
+        self._episodes.restore(snapshot)
         self._elapsed = None if snapshot["elapsed"] is None else np.array(snapshot["elapsed"], np.int64)
         self._observations = np.array(snapshot["observations"])
 
@@ -224,10 +224,10 @@ class BatchedTaskSetEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             return None
         if self._elapsed is None:
             raise ResetNeeded("Call reset() before render().")
-        return tuple(self._renderer.draw(*self._slots.one(slot)) for slot in range(self.num_envs))
+        return tuple(self._renderer.draw(*self._episodes.one(slot)) for slot in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
-        self._slots.close()
+        self._episodes.close()
         if self._renderer is not None:
             self._renderer.close()
 

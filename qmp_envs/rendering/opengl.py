@@ -1,6 +1,6 @@
 """Which OpenGL draws without a window: EGL, else OSMesa, else GLFW, or what the variable MUJOCO_GL says.
 
-MuJoCo itself chooses when it is imported, without looking whether the library is there. This module looks first, so
+MuJoCo itself chooses when it is imported, without checking that the library is there. This module looks first, so
 that a missing library is named together with the Debian package that has it.
 """
 
@@ -48,7 +48,7 @@ def wanted() -> str:
 
 
 def check_wanted() -> None:
-    """An error in words where MUJOCO_GL names a backend without which MuJoCo could not even be imported."""
+    """Raise a clear error if MUJOCO_GL names a backend that keeps MuJoCo from being imported."""
     backend = wanted()
     if sys.platform.startswith("linux") and backend in LIBRARIES:
         problem = missing(backend)
@@ -60,7 +60,7 @@ def check_wanted() -> None:
 
 
 def missing(backend: str) -> str | None:
-    """Why a backend cannot draw on this machine, None where nothing speaks against it (Linux)."""
+    """Why a backend cannot draw on this machine (Linux); None if no reason is found."""
     if backend == "glfw":
         return None if has_display() else "there is no display (DISPLAY and WAYLAND_DISPLAY are not set)"
     name = ctypes.util.find_library(LIBRARIES[backend])
@@ -98,7 +98,7 @@ def context(width: int, height: int) -> Context:
 
 
 def check_window() -> None:
-    """An error in words where no window can be opened."""
+    """Raise a clear error if no window can be opened."""
     if not has_display():
         raise NoRendering(
             'render_mode="human" opens a window, but this machine has no display (DISPLAY and WAYLAND_DISPLAY are not '

@@ -1,4 +1,4 @@
-"""Slots spread over processes, for physics whose steps are Python code: threads would wait for one another there."""
+"""Worker processes that step slots, for physics written in Python, where threads would wait for one another."""
 
 from __future__ import annotations
 

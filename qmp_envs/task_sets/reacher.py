@@ -13,16 +13,6 @@ from qmp_envs.simulation.physics import State
 from qmp_envs.task_set import Outcome, TaskSet, one_model
 from qmp_envs.task_sets.assets import asset
 
-SUBGOALS = np.array(  # (tasks, stages, xyz), m; "stay" has the hand's position at each reset instead
-    [
-        [(0.2, 0.3, 0.5), (0.3, 0.0, 0.3), (0.4, -0.3, 0.4)],
-        [(0.2, 0.3, 0.5), (0.3, 0.0, 0.3), (0.4, 0.3, 0.2)],
-        [(0.3, 0.0, 0.3), (0.4, 0.3, 0.2), (0.4, -0.3, 0.4)],
-        [(0.3, 0.0, 0.3), (0.4, -0.3, 0.4), (0.2, 0.3, 0.5)],
-        [(0.41, 0.11918941, 0.23942974)] * 3,
-    ]
-)
-TASK_NAMES = ("reach-0", "reach-1", "reach-2", "reach-3-sparse", "stay")
 STAGES = 3
 STAY = 4  # task id
 TOUCH_DISTANCE = 0.05  # m; the hand touches a subgoal below this
@@ -40,6 +30,32 @@ _ACCELERATION_WEIGHTS = np.full(6, -ACCELERATION_COST / 6)
 
 POSITION_NOISE = 0.01  # rad, uniform
 VELOCITY_NOISE = 0.001  # rad/s, uniform
+
+
+class Task(NamedTuple):
+    """What the hand has to touch, and what it is rewarded with."""
+
+    name: str
+    subgoals: tuple[tuple[float, float, float], ...]  # (stages, xyz), m
+    distance_cost: float = 1.0  # times the distance to the subgoal in force, m
+    stage_cost: float = 0.0  # per step and unfinished stage
+    bonus: float = 0.0  # for each subgoal
+    shift: float = 0.0  # every step
+    hits_per_stage: int = 1  # successful steps that complete a stage
+
+
+_A, _B, _C, _D = (0.2, 0.3, 0.5), (0.3, 0.0, 0.3), (0.4, -0.3, 0.4), (0.4, 0.3, 0.2)
+_HAND = (0.41, 0.11918941, 0.23942974)  # in its place, "stay" has the hand's position at each reset
+
+TASKS = (
+    Task("reach-0", (_A, _B, _C), stage_cost=STAGE_COST),
+    Task("reach-1", (_A, _B, _D), bonus=SUBGOAL_BONUS, shift=SHIFT),
+    Task("reach-2", (_B, _D, _C), stage_cost=STAGE_COST),
+    Task("reach-3-sparse", (_B, _C, _A), stage_cost=STAGE_COST, distance_cost=0.0),
+    Task("stay", (_HAND,) * STAGES, hits_per_stage=STEPS_PER_STAY_STAGE),
+)
+TASK_NAMES = tuple(task.name for task in TASKS)
+SUBGOALS = np.array([task.subgoals for task in TASKS])  # (tasks, stages, xyz), m
 
 
 class ReacherMemory(NamedTuple):
@@ -151,21 +167,24 @@ class MultistageReacher(TaskSet):
         self.observe_hand = observe_hand
         self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (18 if observe_hand else 15,), np.float32)
-        self.models, self.model_of_task = one_model(mujoco.MjModel.from_xml_path(asset("reacher.xml")), len(TASK_NAMES))
+        self.models, self.model_of_task = one_model(mujoco.MjModel.from_xml_path(asset("reacher.xml")), len(TASKS))
         self.subgoals = SUBGOALS.copy()
 
-        # One row per task.
-        self._distance_weight = np.array([-1.0, -1.0, -1.0, 0.0, -1.0])
-        stage_cost = np.array([STAGE_COST, 0.0, STAGE_COST, STAGE_COST, 0.0])
-        self._bonus = np.array([0.0, SUBGOAL_BONUS, 0.0, 0.0, 0.0])
-        self._shift = np.array([0.0, SHIFT, 0.0, 0.0, 0.0])
-        self._hits_per_stage = np.array([1, 1, 1, 1, STEPS_PER_STAY_STAGE])
+        tasks = list(TASKS)
         if paper_bonus is not None:
-            stage_cost[[0, 2]], self._bonus[[0, 2]] = 0.0, paper_bonus
+            tasks[0] = tasks[0]._replace(stage_cost=0.0, bonus=paper_bonus)
+            tasks[2] = tasks[2]._replace(stage_cost=0.0, bonus=paper_bonus)
         if paper_sparse:
-            stage_cost[3], self._bonus[3] = 0.0, 1.0
+            tasks[3] = tasks[3]._replace(stage_cost=0.0, bonus=1.0)
         if official_eval_quirk:
-            stage_cost[STAY], self._hits_per_stage[STAY] = STAGE_COST, 1
+            tasks[STAY] = tasks[STAY]._replace(stage_cost=STAGE_COST, hits_per_stage=1)
+
+        # One number per task; 0 minus a cost, because minus 0 would be -0.0.
+        self._distance_weight = 0.0 - np.array([task.distance_cost for task in tasks])
+        self._bonus = np.array([task.bonus for task in tasks], np.float64)
+        self._shift = np.array([task.shift for task in tasks])
+        self._hits_per_stage = np.array([task.hits_per_stage for task in tasks])
+        stage_cost = np.array([task.stage_cost for task in tasks])
         self._stage_reward = -stage_cost[:, None] * np.arange(STAGES, -1, -1)  # (tasks, stages completed)
         self._one_hot = np.eye(STAGES, dtype=np.float32)[[0, 1, 2, 2]]  # by stages completed
 

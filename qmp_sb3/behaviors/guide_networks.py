@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch as th
 from torch import nn
 
-from qmp_sb3.networks import MultiheadMLP, TaskModule
-from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer, refuse_other_moments
+from qmp_sb3.networks import MultiheadMLP, NetworkSpec, TaskModule
+from qmp_sb3.networks.flat_parameters import make_optimizer, refuse_other_moments
 
 CRITICS = 2
 
@@ -21,15 +21,14 @@ class ToldMultiheadMLP(TaskModule):
     """A trunk of all tasks that reads the task as one-hot, and a linear head for each task (the released code of CTPG
     has both).
 
-    :param n_in: size of the input without the one-hot
-    :param settings: as for :class:`~qmp_sb3.networks.multihead.MultiheadMLP`
+    :param spec: as for :class:`~qmp_sb3.networks.multihead.MultiheadMLP`; ``n_in`` is without the one-hot
     """
 
-    def __init__(self, n_in: int, n_out: int, n_tasks: int, copies: int = 1, **settings: Any) -> None:
-        super().__init__(n_in, n_out, n_tasks, copies)
-        self.heads = MultiheadMLP(n_in + n_tasks, n_out, n_tasks, copies=copies, **settings)
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.heads = MultiheadMLP(replace(spec, n_in=spec.n_in + spec.n_tasks))
         self.one_hot: th.Tensor
-        self.register_buffer("one_hot", th.eye(n_tasks), persistent=False)  # (tasks, tasks)
+        self.register_buffer("one_hot", th.eye(spec.n_tasks), persistent=False)  # (tasks, tasks)
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         one_hot = self.one_hot if tasks is None else self.one_hot[tasks.to(self.one_hot.device)]
@@ -84,18 +83,19 @@ class GuideNetworks:
         self.modules: dict[str, TaskModule] = {}
         for name in self.OPTIMIZED:
             role = "actor" if name == "actor" else "critic"
-            self.modules[name] = ToldMultiheadMLP(
+            spec = NetworkSpec(
                 form.features,
                 form.candidates,
                 form.n_tasks,
-                copies=1 if role == "actor" else CRITICS,
                 hidden=form.hidden,
+                copies=1 if role == "actor" else CRITICS,
                 activation_fn=form.activation_fn,
                 initialization=form.initialization[role],
                 generator=generator,
             )
+            self.modules[name] = ToldMultiheadMLP(spec)
         self.modules |= {target: deepcopy(self.modules[name]) for name, target in self.TARGETS.items()}
-        self.flat = {name: FlatParameters(module, module.copies) for name, module in self.modules.items()}
+        self.flat = {name: module.flat_parameters() for name, module in self.modules.items()}
         for target in self.TARGETS.values():
             self.modules[target].requires_grad_(False)
         self.log_temperature = th.zeros(form.n_tasks, requires_grad=True)

@@ -8,10 +8,11 @@ from qmp_sb3.networks.paco import PaCo
 from qmp_sb3.networks.shared import OneHotMLP, SharedMLP
 from qmp_sb3.networks.shared_unique import SharedUnique
 from qmp_sb3.networks.soft_modules import SoftModules
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
-#: family name -> class; each is built as ``family(n_in, n_out, n_tasks, hidden, copies, ...)``,
-#: and its own settings follow its name: ``"paco(sets=5)"`` (:mod:`qmp_sb3.networks.choice`)
+#: family name -> class; each is built as ``family(spec, ...)``, and its own settings follow its name:
+#: ``"paco(sets=5)"`` (:mod:`qmp_sb3.networks.choice`)
 NETWORKS: dict[str, type[TaskModule]] = {
     "independent": IndependentMLP,
     "shared": SharedMLP,
@@ -30,6 +31,7 @@ __all__ = [
     "DecafMixture",
     "IndependentMLP",
     "MultiheadMLP",
+    "NetworkSpec",
     "OneHotMLP",
     "PaCo",
     "SharedMLP",

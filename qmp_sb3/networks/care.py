@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +13,9 @@ import torch as th
 from torch import nn
 
 from qmp_sb3.common.task_layout import TaskLayout
-from qmp_sb3.networks.common import CommonPart
+from qmp_sb3.networks.common_parts import CommonPart
 from qmp_sb3.networks.independent import IndependentMLP
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
 CONTEXT_HIDDEN = (100, 50, 50, 50)  # two layers behind the embedding, then a perceptron of two hidden layers
@@ -26,39 +28,29 @@ class ContextualEncoder(CommonPart):
 
     The critics' loss trains it, the actor reads it as a constant. The attention reads c as a constant.
 
-    :param n_state: size of an encoded observation
-    :param n_tasks: number of tasks
+    :param spec: of a network that reads the encodings
     :param encoders: k, number of encoders
     :param embedding: width of a learned embedding of the task, or a given table (:func:`embedding_table`)
-    :param activation_fn: the hidden units' activation
-    :param generator: source of the initial weights
     """
 
     learns_from: ClassVar[tuple[str, ...]] = ("critic",)
 
-    def __init__(
-        self,
-        n_state: int,
-        n_tasks: int,
-        encoders: int,
-        embedding: int | str | Sequence[Sequence[float]],
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
-        generator: th.Generator | None = None,
-    ) -> None:
+    def __init__(self, spec: NetworkSpec, encoders: int, embedding: int | str | Sequence[Sequence[float]]) -> None:
         super().__init__()
-        self.n_state, self.activation = n_state, activation_fn()
+        self.n_state, self.activation = spec.state_size, spec.activation_fn()
         self.embedding: th.Tensor
         if isinstance(embedding, int):
-            self.embedding = nn.Parameter(th.empty(n_tasks, embedding).normal_(generator=generator))
+            self.embedding = nn.Parameter(th.empty(spec.n_tasks, embedding).normal_(generator=spec.generator))
         else:
-            self.register_buffer("embedding", th.from_numpy(embedding_table(embedding, n_tasks)))
+            self.register_buffer("embedding", th.from_numpy(embedding_table(embedding, spec.n_tasks)))
 
         def perceptron(n_in: int, n_out: int, hidden: Sequence[int], networks: int = 1) -> IndependentMLP:
-            return IndependentMLP(n_in, n_out, networks, hidden, 1, activation_fn, generator=generator)
+            sizes = n_in, n_out, networks, hidden
+            return IndependentMLP(NetworkSpec(*sizes, activation_fn=spec.activation_fn, generator=spec.generator))
 
         self.context = perceptron(self.embedding.shape[1], SIZE, CONTEXT_HIDDEN)
         self.attention = perceptron(SIZE, encoders, ATTENTION_HIDDEN)
-        self.encoders = perceptron(n_state, SIZE, ENCODER_HIDDEN, encoders)
+        self.encoders = perceptron(self.n_state, SIZE, ENCODER_HIDDEN, encoders)
         self.lay_out()
 
     def task_context(self, tasks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
@@ -123,14 +115,7 @@ class CARE(TaskModule):
 
     Actor and critics share the encoders, the twin critics too, as in the released code.
 
-    :param n_in: size of the input
-    :param n_out: size of the output
-    :param n_tasks: number of tasks
-    :param hidden: widths of the perceptron's layers
-    :param copies: independent copies of the perceptron
-    :param activation_fn: the hidden units' activation, element-wise
-    :param initialization: of the perceptron; name in :data:`~qmp_sb3.networks.initialization.INITIALIZATIONS`
-    :param generator: source of the initial weights
+    :param spec: sizes of the whole, and how the perceptron's layers look and start
     :param encoders: k, number of encoders
     :param embedding: width of a learned embedding of the task; or a given one that stays as it is: the path of an
         ``.npy`` or ``.json`` file, or the rows themselves, one for each task in their order
@@ -138,14 +123,7 @@ class CARE(TaskModule):
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
-        n_tasks: int,
-        hidden: Sequence[int],
-        copies: int = 1,
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
-        initialization: str = "linear",
-        generator: th.Generator | None = None,
+        spec: NetworkSpec,
         *,
         encoders: int = 6,
         embedding: int | str | Sequence[Sequence[float]] = 50,
@@ -153,12 +131,9 @@ class CARE(TaskModule):
         learned: Sequence[str] | None = None,
     ) -> None:
         self.check(encoders=encoders, embedding=embedding)
-        if not common:
-            how: dict[str, Any] = dict(activation_fn=activation_fn, generator=generator)
-            common = self.in_common(n_in, n_tasks, **how, encoders=encoders, embedding=embedding)
-        super().__init__(n_in, n_out, n_tasks, copies, common, learned)
-        read = 2 * SIZE + n_in - self._encoder.n_state
-        self.perceptron = IndependentMLP(read, n_out, 1, hidden, copies, activation_fn, initialization, generator)
+        super().__init__(spec, common or self.in_common(spec, encoders=encoders, embedding=embedding), learned)
+        read = 2 * SIZE + spec.n_in - self._encoder.n_state
+        self.perceptron = IndependentMLP(replace(spec, n_in=read, n_tasks=1))
 
     @classmethod
     def check(cls, **settings: Any) -> None:
@@ -176,16 +151,13 @@ class CARE(TaskModule):
     @classmethod
     def in_common(
         cls,
-        n_state: int,
-        n_tasks: int,
+        spec: NetworkSpec,
         *,
-        generator: th.Generator | None = None,
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
         encoders: int = 6,
         embedding: int | str | Sequence[Sequence[float]] = 50,
         **others: Any,
     ) -> dict[str, CommonPart]:
-        return {"encoder": ContextualEncoder(n_state, n_tasks, encoders, embedding, activation_fn, generator)}
+        return {"encoder": ContextualEncoder(spec, encoders, embedding)}
 
     @property
     def _encoder(self) -> ContextualEncoder:

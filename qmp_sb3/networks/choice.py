@@ -9,7 +9,8 @@ from typing import Any
 
 from qmp_sb3.common.expressions import build
 from qmp_sb3.networks import NETWORKS
-from qmp_sb3.networks.common import CommonPart
+from qmp_sb3.networks.common_parts import CommonPart
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
 _SUPPLIED = ("common", "learned")
@@ -26,37 +27,26 @@ class NetworkChoice:
     family: type[TaskModule]
     settings: Mapping[str, Any]
 
-    def in_common(self, n_state: int, n_tasks: int, **arguments: Any) -> dict[str, CommonPart]:
+    def in_common(self, spec: NetworkSpec) -> dict[str, CommonPart]:
         """As :meth:`~qmp_sb3.networks.task_module.TaskModule.in_common`."""
-        return self.family.in_common(n_state, n_tasks, **arguments, **self.settings)
+        return self.family.in_common(spec, **self.settings)
 
-    def network(
-        self,
-        role: str,
-        n_in: int,
-        n_out: int,
-        n_tasks: int,
-        n_state: int,
-        common: Mapping[str, CommonPart] | None = None,
-        **arguments: Any,
-    ) -> TaskModule:
-        """A network of an actor or of critics; other arguments as for the families.
+    def network(self, role: str, spec: NetworkSpec, common: Mapping[str, CommonPart] | None = None) -> TaskModule:
+        """A network of an actor or of critics.
 
         :param role: ``"actor"`` or ``"critic"``
-        :param n_state: size of an encoded observation
+        :param spec: sizes, and how the layers look and start
         :param common: what it has in common with others; None to make it
         """
-        if common is None:
-            how = {name: arguments[name] for name in ("activation_fn", "generator") if name in arguments}
-            common = self.in_common(n_state, n_tasks, **how)
-        if common:
-            learned = [name for name, part in common.items() if role in part.learns_from]
-            arguments |= dict(common=common, learned=learned)
-        return self.family(n_in, n_out, n_tasks, **arguments, **self.settings)
+        common = self.in_common(spec) if common is None else common
+        if not common:
+            return self.family(spec, **self.settings)
+        learned = [name for name, part in common.items() if role in part.learns_from]
+        return self.family(spec, common=common, learned=learned, **self.settings)
 
 
 class _Word:
-    """A family's name in a sentence: a call with the family's own settings makes the choice."""
+    """A family's name in an expression: a call with the family's own settings makes the choice."""
 
     def __init__(self, family: type[TaskModule]) -> None:
         self.family = family
@@ -71,41 +61,42 @@ class _Word:
         return NetworkChoice(self.family, bound.arguments)
 
 
-def network_choice(sentence: str) -> NetworkChoice:
-    """What a sentence says.
+def network_choice(expression: str) -> NetworkChoice:
+    """The family and the settings that an expression names.
 
-    :raises ValueError: if a word or a setting is unknown, or a value means nothing
+    :raises ValueError: if a word or a setting is unknown, or a value has no meaning
     """
-    choice = build(sentence, {name: _Word(family) for name, family in NETWORKS.items()}, "networks")
+    choice = build(expression, {name: _Word(family) for name, family in NETWORKS.items()}, "networks")
     assert isinstance(choice, NetworkChoice)
     return choice
 
 
-def without_files(sentence: str) -> str:
+def without_files(expression: str) -> str:
     """The same choice with what it names a file for written out, so that a saved model needs no file."""
-    choice = network_choice(sentence)
+    choice = network_choice(expression)
     read = choice.family.read(**choice.settings)
     if read == choice.settings:
-        return sentence
-    return f"{sentence.partition('(')[0].strip()}({', '.join(f'{name}={value!r}' for name, value in read.items())})"
+        return expression
+    return f"{expression.partition('(')[0].strip()}({', '.join(f'{name}={value!r}' for name, value in read.items())})"
 
 
 def parts_in_common(
     families: Mapping[str, str], n_state: int, n_tasks: int, **settings: Any
 ) -> dict[str, dict[str, CommonPart]]:
-    """What actor and critics have in common, by the sentence of their networks: only those with the same one share.
+    """What actor and critics have in common, by the expression of their networks: only those with the same one share.
 
-    :param families: role, ``"actor"`` or ``"critic"``, -> sentence
+    :param families: role, ``"actor"`` or ``"critic"``, -> expression
     :param n_state: size of an encoded observation
     :param n_tasks: number of tasks
     :param settings: ``activation_fn`` and ``generator``
     :raises ValueError: if no loss would train a part
     """
-    found: dict[str, dict[str, Any]] = {}
+    spec = NetworkSpec(n_state, 0, n_tasks, **settings)  # each part decides the size of its own output
+    found: dict[str, dict[str, CommonPart]] = {}
     for family in families.values():
         if family in found:
             continue
-        found[family] = network_choice(family).in_common(n_state, n_tasks, **settings)
+        found[family] = network_choice(family).in_common(spec)
         roles = {role for role, one in families.items() if one == family}
         for name, part in found[family].items():
             if part.learns_from and not roles & set(part.learns_from):

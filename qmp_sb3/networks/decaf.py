@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch as th
 from torch import nn
 
 from qmp_sb3.networks.independent import IndependentMLP
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
 
@@ -18,22 +18,15 @@ class DecafMixture(TaskModule):
     A loss of task i trains Q_i and its mixer; the other tasks' Q_j are read only, though the gradient with respect to
     the action passes through them. A target network is a copy of the whole module: all Q_j in it follow.
 
-    :param n_in: size of the input
-    :param n_out: size of the output
-    :param n_tasks: number of tasks
-    :param hidden: widths of the hidden layers, of the critics and of the mixers
-    :param copies: independent copies of the whole module
-    :param settings: as for :class:`~qmp_sb3.networks.independent.IndependentMLP`
+    :param spec: ``hidden`` are the layers of the critics and of the mixers
     """
 
-    def __init__(
-        self, n_in: int, n_out: int, n_tasks: int, hidden: Sequence[int], copies: int = 1, **settings: Any
-    ) -> None:
-        super().__init__(n_in, n_out, n_tasks, copies)
-        self.values = IndependentMLP(n_in, n_out, n_tasks, hidden, copies, **settings)
-        self.mixers = IndependentMLP(n_in, n_tasks, n_tasks, hidden, copies, **settings)
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.values = IndependentMLP(spec)
+        self.mixers = IndependentMLP(replace(spec, n_out=spec.n_tasks))
         self.same_task: th.Tensor
-        self.register_buffer("same_task", th.eye(n_tasks, dtype=th.bool), persistent=False)  # (tasks, tasks)
+        self.register_buffer("same_task", th.eye(spec.n_tasks, dtype=th.bool), persistent=False)  # (tasks, tasks)
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         weights = self.mixers(inputs, tasks, copies).softmax(dim=-1)  # (copies, tasks, batch, tasks)

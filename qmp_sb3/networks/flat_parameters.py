@@ -1,8 +1,8 @@
-"""One flat tensor behind all parameters of a module, so that an optimizer or a Polyak update is one call."""
+"""One flat tensor behind many parameters, so that an optimizer or a Polyak update is one call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -12,39 +12,37 @@ from torch import nn
 
 from qmp_sb3.networks.stacked_linear import GradientPlace
 from qmp_sb3.networks.task_gradients import TaskGradients
-from qmp_sb3.networks.task_module import TaskModule
 
 
 class FlatParameters:
-    """Keeps the parameters of a module in one contiguous tensor; the module's own become views of it.
+    """Keeps parameters in one contiguous tensor; they become views of it.
 
-    Whatever writes to the module's parameters in place (``load_state_dict``, an optimizer) writes to the flat tensor,
-    and the reverse. Every parameter also knows where its gradient belongs (``parameter.gradient_place``), so that a
+    Whatever writes to the parameters in place (``load_state_dict``, an optimizer) writes to the flat tensor, and the
+    reverse. Every parameter also knows where its gradient belongs (``parameter.gradient_place``), so that a
     layer may write it there itself, and on a CPU its memory as a NumPy array (``parameter.array``).
 
-    What a module has in common with others is in flat tensors of its own (``common``). They follow a Polyak update and
-    are constants together with the module's; those of them that the module's losses train (``learned``) get gradients.
+    What a network has in common with others is in flat tensors of its own (``common``). They follow a Polyak update and
+    are constants together with these; those of them that the network's losses train (``learned``) get gradients.
 
-    :param module: the module whose parameters are gathered
-    :param copies: independent copies in it; the leading axis of every parameter is a multiple of them
+    :param parameters: the parameters to gather
+    :param copies: independent copies of the network; the leading axis of every parameter is a multiple of them
+    :param of_tasks: those that have one part for each task, on which no other task's loss depends
+    :param common: the parameters of the common parts
+    :param learned: those of them that the same losses train
     """
 
-    def __init__(self, module: nn.Module, copies: int = 1) -> None:
-        self.copies = copies
-        self.common: list[FlatParameters] = []
-        self.learned: list[FlatParameters] = []
-        own: list[nn.Parameter] = []
-        if isinstance(module, TaskModule):
-            parts: dict[str, Any] = dict(module.common.items())
-            self.common = [parts[name].flat for name in parts]
-            self.learned = [parts[name].flat for name in module.learned]
-            own = module.own_parameters()
-        theirs = {id(parameter) for part in self.common for parameter in part.parameters}
-        self.parameters: list[nn.Parameter] = [
-            parameter for parameter in module.parameters() if id(parameter) not in theirs
-        ]
-        of_tasks = {id(parameter) for parameter in own}
-        self._of_tasks = [id(parameter) in of_tasks for parameter in self.parameters]
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        copies: int = 1,
+        of_tasks: Iterable[nn.Parameter] = (),
+        common: Sequence[FlatParameters] = (),
+        learned: Sequence[FlatParameters] = (),
+    ) -> None:
+        self.parameters, self.copies = list(parameters), copies
+        self.common, self.learned = list(common), list(learned)
+        own = {id(parameter) for parameter in of_tasks}
+        self._of_tasks = [id(parameter) in own for parameter in self.parameters]
         self.flat = nn.Parameter(th.empty(0))
         self.gather()
 

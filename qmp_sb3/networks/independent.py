@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.native.perceptrons import NativePerceptrons
 from qmp_sb3.networks.initialization import INITIALIZATIONS
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.stacked_linear import stacked_linear
 from qmp_sb3.networks.task_module import PolicyHead, TaskModule
 
@@ -45,38 +46,20 @@ def _forward_numpy(
 class IndependentMLP(TaskModule):
     """``copies x n_tasks`` separate perceptrons; stacked weights, copy-major: ``(copies * tasks, in, out)``.
 
-    :param n_in: size of the input
-    :param n_out: size of the output
-    :param n_tasks: number of tasks
-    :param hidden: widths of the hidden layers
-    :param copies: independent copies of the whole stack
-    :param activation_fn: the hidden units' activation, element-wise
-    :param initialization: name in :data:`~qmp_sb3.networks.initialization.INITIALIZATIONS`
-    :param generator: source of the initial weights
+    :param spec: sizes, and how the layers look and start
     """
 
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        n_tasks: int,
-        hidden: Sequence[int],
-        copies: int = 1,
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
-        initialization: str = "linear",
-        generator: th.Generator | None = None,
-    ) -> None:
-        super().__init__(n_in, n_out, n_tasks, copies)
-        self.activation = nn.ReLU(inplace=True) if activation_fn is nn.ReLU else activation_fn()
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.activation = nn.ReLU(inplace=True) if spec.activation_fn is nn.ReLU else spec.activation_fn()
         if any(True for _ in self.activation.parameters()):
-            raise ValueError(f"activation_fn={activation_fn} has parameters, which all tasks would share")
+            raise ValueError(f"activation_fn={spec.activation_fn} has parameters, which all tasks would share")
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        initialize = INITIALIZATIONS[initialization]
-        for fan_in, fan_out in pairwise([n_in, *hidden, n_out]):
-            weight = th.empty(copies * n_tasks, fan_in, fan_out)
-            bias = th.empty(copies * n_tasks, 1, fan_out)
-            for network in range(copies * n_tasks):
-                initialize(weight[network], bias[network], generator)
+        initialize, networks = INITIALIZATIONS[spec.initialization], spec.copies * spec.n_tasks
+        for fan_in, fan_out in pairwise([spec.n_in, *spec.hidden, spec.n_out]):
+            weight, bias = th.empty(networks, fan_in, fan_out), th.empty(networks, 1, fan_out)
+            for network in range(networks):
+                initialize(weight[network], bias[network], spec.generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(bias))
         self._library_wanted = True

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch as th
 from torch import nn
 
-from qmp_sb3.networks.common import CommonPart
+from qmp_sb3.networks.common_parts import CommonPart
 from qmp_sb3.networks.initialization import INITIALIZATIONS
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
 
@@ -39,34 +40,24 @@ class TaskVectors(CommonPart):
 class CompositionalLayers(nn.Module):
     """y = sum_k w_ik (W_k x + b_k) in each layer, with an activation between two of them.
 
-    :param widths: of the input, the hidden layers and the output
+    Parameters are copy-major, ``(copies * sets, in, out)``.
+
+    :param spec: sizes, and how the layers look and start
     :param sets: K, number of parameter sets
-    :param copies: independent copies; parameters are copy-major, ``(copies * sets, in, out)``
-    :param activation_fn: element-wise
-    :param initialization: name in :data:`~qmp_sb3.networks.initialization.INITIALIZATIONS`
-    :param generator: source of the initial weights
-    :param identical: all sets of a copy begin alike
+    :param identical: all sets of a copy start alike
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int],
-        sets: int,
-        copies: int,
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
-        initialization: str = "linear",
-        generator: th.Generator | None = None,
-        identical: bool = True,
-    ) -> None:
+    def __init__(self, spec: NetworkSpec, sets: int, identical: bool) -> None:
         super().__init__()
-        self.sets, self.activation = sets, nn.ReLU(inplace=True) if activation_fn is nn.ReLU else activation_fn()
+        self.sets = sets
+        self.activation = nn.ReLU(inplace=True) if spec.activation_fn is nn.ReLU else spec.activation_fn()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        initialize = INITIALIZATIONS[initialization]
-        for fan_in, fan_out in pairwise(widths):
-            weight, bias = th.empty(copies, sets, fan_in, fan_out), th.empty(copies, sets, 1, fan_out)
-            for copy in range(copies):
+        initialize = INITIALIZATIONS[spec.initialization]
+        for fan_in, fan_out in pairwise([spec.n_in, *spec.hidden, spec.n_out]):
+            weight, bias = th.empty(spec.copies, sets, fan_in, fan_out), th.empty(spec.copies, sets, 1, fan_out)
+            for copy in range(spec.copies):
                 for number in range(1 if identical else sets):
-                    initialize(weight[copy, number], bias[copy, number], generator)
+                    initialize(weight[copy, number], bias[copy, number], spec.generator)
                 if identical:
                     weight[copy], bias[copy] = weight[copy, 0].clone(), bias[copy, 0].clone()
             self.weights.append(nn.Parameter(weight.flatten(0, 1)))
@@ -107,7 +98,7 @@ class CompositionalLayers(nn.Module):
 
 
 def check_compositional(word: str, sets: Any, rate: Any) -> None:
-    """Refuse a number of parameter sets, or a learning rate of the task vectors, that means nothing.
+    """Refuse a number of parameter sets, or a learning rate of the task vectors, that has no meaning.
 
     :raises ValueError: naming it
     """
@@ -122,29 +113,15 @@ class PaCo(TaskModule):
 
     Actor and critics share the task vectors w, which the losses of both train.
 
-    :param n_in: size of the input
-    :param n_out: size of the output
-    :param n_tasks: number of tasks
-    :param hidden: widths of the hidden layers
-    :param copies: independent copies of the whole module, with the same task vectors
-    :param activation_fn: the hidden units' activation, element-wise
-    :param initialization: name in :data:`~qmp_sb3.networks.initialization.INITIALIZATIONS`
-    :param generator: source of the initial weights
+    :param spec: sizes, and how the layers look and start; all copies have the same task vectors
     :param sets: K, number of parameter sets
-    :param identical: the sets begin alike, so that tasks part by their vectors first
+    :param identical: the sets start alike, so that at first only the vectors set tasks apart
     :param rate: learning rate of the task vectors, None for the model's
     """
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
-        n_tasks: int,
-        hidden: Sequence[int],
-        copies: int = 1,
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
-        initialization: str = "linear",
-        generator: th.Generator | None = None,
+        spec: NetworkSpec,
         *,
         sets: int = 5,
         identical: bool = True,
@@ -153,10 +130,8 @@ class PaCo(TaskModule):
         learned: Sequence[str] | None = None,
     ) -> None:
         self.check(sets=sets, rate=rate)
-        common = common or self.in_common(n_in, n_tasks, generator=generator, sets=sets, rate=rate)
-        super().__init__(n_in, n_out, n_tasks, copies, common, learned)
-        how = (activation_fn, initialization, generator, identical)
-        self.layers = CompositionalLayers([n_in, *hidden, n_out], sets, copies, *how)
+        super().__init__(spec, common or self.in_common(spec, sets=sets, rate=rate), learned)
+        self.layers = CompositionalLayers(spec, sets, identical)
 
     @classmethod
     def check(cls, **settings: Any) -> None:
@@ -164,16 +139,9 @@ class PaCo(TaskModule):
 
     @classmethod
     def in_common(
-        cls,
-        n_state: int,
-        n_tasks: int,
-        *,
-        generator: th.Generator | None = None,
-        sets: int = 5,
-        rate: float | None = None,
-        **others: Any,
+        cls, spec: NetworkSpec, *, sets: int = 5, rate: float | None = None, **others: Any
     ) -> dict[str, CommonPart]:
-        return {"tasks": TaskVectors(n_tasks, sets, rate, generator)}
+        return {"tasks": TaskVectors(spec.n_tasks, sets, rate, spec.generator)}
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         copies = self.copies if copies is None else copies

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import torch as th
 
 from qmp_sb3.networks.independent import IndependentMLP
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
 
 class SharedMLP(TaskModule):
     """One perceptron for all tasks, which is not told the task (fully shared, QMP section 6.2).
 
-    :param n_in: size of the input
-    :param n_out: size of the output
-    :param n_tasks: number of tasks
-    :param copies: independent copies of the whole module
-    :param settings: those of :class:`~qmp_sb3.networks.independent.IndependentMLP`: ``hidden``, ``activation_fn``,
-        ``initialization``, ``generator``
+    :param spec: sizes, and how the layers look and start
     """
 
     knows_tasks = False
 
-    def __init__(self, n_in: int, n_out: int, n_tasks: int, copies: int = 1, **settings: Any) -> None:
-        super().__init__(n_in, n_out, n_tasks, copies)
-        self.shared = IndependentMLP(n_in, n_out, 1, copies=copies, **settings)
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.shared = IndependentMLP(replace(spec, n_tasks=1))
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         return self.shared(inputs.flatten(0, 1)[None], copies=copies).view(-1, *inputs.shape[:2], self.n_out)
@@ -37,14 +33,14 @@ class SharedMLP(TaskModule):
 class OneHotMLP(TaskModule):
     """One perceptron for all tasks, which reads the task as a one-hot vector after its input (MTSAC).
 
-    Arguments as for :class:`SharedMLP`.
+    :param spec: sizes, and how the layers look and start; ``n_in`` is without the one-hot vector
     """
 
-    def __init__(self, n_in: int, n_out: int, n_tasks: int, copies: int = 1, **settings: Any) -> None:
-        super().__init__(n_in, n_out, n_tasks, copies)
-        self.shared = SharedMLP(n_in + n_tasks, n_out, n_tasks, copies, **settings)
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.shared = SharedMLP(replace(spec, n_in=spec.n_in + spec.n_tasks))
         self.one_hot: th.Tensor
-        self.register_buffer("one_hot", th.eye(n_tasks), persistent=False)  # (tasks, tasks)
+        self.register_buffer("one_hot", th.eye(spec.n_tasks), persistent=False)  # (tasks, tasks)
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         one_hot = self.one_hot if tasks is None else self.one_hot[tasks.to(self.one_hot.device)]

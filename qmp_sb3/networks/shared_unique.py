@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch as th
-from torch import nn
 
-from qmp_sb3.networks.common import CommonPart
+from qmp_sb3.networks.common_parts import CommonPart
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.networks.paco import CompositionalLayers, TaskVectors, check_compositional
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
 UNIQUE_HIDDEN = (50, 50)
@@ -19,20 +20,18 @@ UNIQUE_HIDDEN = (50, 50)
 class UniqueFeatures(CommonPart):
     """u(s): a perceptron on the observation alone. Only a loss of its own trains it, the triplet loss.
 
-    :param n_state: size of an encoded observation
+    :param spec: of a network that reads u
     :param size: of u
-    :param activation_fn: the hidden units' activation
-    :param generator: source of the initial weights
     """
 
     learns_from: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self, n_state: int, size: int, activation_fn: Callable[[], nn.Module], generator: th.Generator | None
-    ) -> None:
+    def __init__(self, spec: NetworkSpec, size: int) -> None:
         super().__init__()
-        self.n_state, self.size = n_state, size
-        self.perceptron = IndependentMLP(n_state, size, 1, UNIQUE_HIDDEN, 1, activation_fn, generator=generator)
+        self.n_state, self.size = spec.state_size, size
+        sizes = self.n_state, size, 1, UNIQUE_HIDDEN
+        layers = NetworkSpec(*sizes, activation_fn=spec.activation_fn, generator=spec.generator)
+        self.perceptron = IndependentMLP(layers)
         self.lay_out()
 
     def forward(self, states: th.Tensor) -> th.Tensor:
@@ -47,30 +46,16 @@ class SharedUnique(TaskModule):
     The hook ``triplet`` trains u, the losses of actor and critics all else. Actor and critics share u and the task
     vectors.
 
-    :param n_in: size of the input
-    :param n_out: size of the output
-    :param n_tasks: number of tasks
-    :param hidden: widths of the hidden layers, at least one
-    :param copies: independent copies of all that is not in common
-    :param activation_fn: the hidden units' activation, element-wise
-    :param initialization: name in :data:`~qmp_sb3.networks.initialization.INITIALIZATIONS`
-    :param generator: source of the initial weights
+    :param spec: there is at least one hidden layer; copies have u and the task vectors in common
     :param sets: K, number of parameter sets
     :param unique: size of u
-    :param identical: the sets begin alike
+    :param identical: the sets start alike
     :param rate: learning rate of the task vectors, None for the model's
     """
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
-        n_tasks: int,
-        hidden: Sequence[int],
-        copies: int = 1,
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
-        initialization: str = "linear",
-        generator: th.Generator | None = None,
+        spec: NetworkSpec,
         *,
         sets: int = 5,
         unique: int = 50,
@@ -79,16 +64,14 @@ class SharedUnique(TaskModule):
         common: Mapping[str, CommonPart] | None = None,
         learned: Sequence[str] | None = None,
     ) -> None:
-        if not hidden:
+        if not spec.hidden:
             raise ValueError("shared_unique networks need a hidden layer; net_arch is empty")
         self.check(sets=sets, rate=rate, unique=unique)
-        if not common:
-            how: dict[str, Any] = dict(activation_fn=activation_fn, generator=generator)
-            common = self.in_common(n_in, n_tasks, **how, sets=sets, rate=rate, unique=unique)
-        super().__init__(n_in, n_out, n_tasks, copies, common, learned)
-        self.activation, begin = activation_fn(), (activation_fn, initialization, generator, identical)
-        self.trunk = CompositionalLayers([n_in, *hidden], sets, copies, *begin)
-        self.head = CompositionalLayers([hidden[-1] + unique, n_out], sets, copies, *begin)
+        super().__init__(spec, common or self.in_common(spec, sets=sets, rate=rate, unique=unique), learned)
+        self.activation = spec.activation_fn()
+        *before, width = spec.hidden
+        self.trunk = CompositionalLayers(replace(spec, n_out=width, hidden=before), sets, identical)
+        self.head = CompositionalLayers(replace(spec, n_in=width + unique, hidden=()), sets, identical)
 
     @classmethod
     def check(cls, **settings: Any) -> None:
@@ -98,19 +81,10 @@ class SharedUnique(TaskModule):
 
     @classmethod
     def in_common(
-        cls,
-        n_state: int,
-        n_tasks: int,
-        *,
-        generator: th.Generator | None = None,
-        sets: int = 5,
-        rate: float | None = None,
-        unique: int = 50,
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
-        **others: Any,
+        cls, spec: NetworkSpec, *, sets: int = 5, rate: float | None = None, unique: int = 50, **others: Any
     ) -> dict[str, CommonPart]:
-        vectors = TaskVectors(n_tasks, sets, rate, generator)
-        return {"tasks": vectors, "unique": UniqueFeatures(n_state, unique, activation_fn, generator)}
+        vectors = TaskVectors(spec.n_tasks, sets, rate, spec.generator)
+        return {"tasks": vectors, "unique": UniqueFeatures(spec, unique)}
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:
         copies, vectors = self.copies if copies is None else copies, self.common["tasks"](tasks)

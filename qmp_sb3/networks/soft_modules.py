@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch as th
 from torch import nn
 
 from qmp_sb3.networks.independent import IndependentMLP
+from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
 _SMALL = 3e-3  # bound of the first weights of head and routers: all modules are used alike then
@@ -44,14 +45,8 @@ class SoftModules(TaskModule):
     ReLU(u), or in ReLU(u * C p) where p are the routings before it; the softmax of each row gives p^l_jk, the share of
     module k of layer l in what module j of the next layer reads. The last row gives what the linear head reads.
 
-    :param n_in: size of the input
-    :param n_out: size of the output
-    :param n_tasks: number of tasks
-    :param hidden: widths of the base network, whose last one is that of the task's embedding; at least one
-    :param copies: independent copies of the whole module
-    :param activation_fn: element-wise activation, in the place of each ReLU
-    :param initialization: of all layers but head and routers, which begin uniform in +-0.003
-    :param generator: source of the initial weights
+    :param spec: ``hidden`` are the widths of the base network, at least one; the last one is that of the task's
+        embedding too. ``activation_fn`` takes the place of each ReLU. Head and routers start uniform in +-0.003
     :param layers: L, layers of modules
     :param modules: n, modules in each layer
     :param width: outputs of each module; None for the last of ``hidden``
@@ -61,14 +56,7 @@ class SoftModules(TaskModule):
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
-        n_tasks: int,
-        hidden: Sequence[int],
-        copies: int = 1,
-        activation_fn: Callable[[], nn.Module] = nn.ReLU,
-        initialization: str = "linear",
-        generator: th.Generator | None = None,
+        spec: NetworkSpec,
         *,
         layers: int = 2,
         modules: int = 2,
@@ -76,36 +64,35 @@ class SoftModules(TaskModule):
         gating: int | None = None,
         variant: str = "official",
     ) -> None:
-        if not hidden:
+        if not spec.hidden:
             raise ValueError("soft_modules need a base network; net_arch is empty")
-        super().__init__(n_in, n_out, n_tasks, copies)
+        super().__init__(spec)
         self.check(layers=layers, modules=modules, width=width, gating=gating, variant=variant)
-        self.activation, self.variant, self.modules_per_layer = activation_fn(), VARIANTS[variant], modules
-        features = hidden[-1]
+        self.activation, self.variant, self.modules_per_layer = spec.activation_fn(), VARIANTS[variant], modules
+        features = spec.hidden[-1]
         width, gating = width or features, gating or features
 
         def layer(fan_in: int, fan_out: int, networks: int = 1, between: Sequence[int] = ()) -> IndependentMLP:
-            sizes = (fan_in, fan_out, networks, between, copies)
-            return IndependentMLP(*sizes, activation_fn, initialization, generator)
+            return IndependentMLP(replace(spec, n_in=fan_in, n_out=fan_out, n_tasks=networks, hidden=between))
 
         def small(fan_in: int, fan_out: int) -> IndependentMLP:
             built = layer(fan_in, fan_out)
             for parameter in built.parameters():
-                parameter.data.uniform_(-_SMALL, _SMALL, generator=generator)
+                parameter.data.uniform_(-_SMALL, _SMALL, generator=spec.generator)
             return built
 
         routed = modules * modules
-        self.base = layer(n_in, features, between=hidden[:-1])
-        self.embedding = layer(n_tasks, features)
+        self.base = layer(spec.n_in, features, between=spec.hidden[:-1])
+        self.embedding = layer(spec.n_tasks, features)
         self.gate = layer(features, gating, between=(gating,) * (self.variant.gating_layers - 1))
         self.routers = nn.ModuleList(small(gating, size) for size in [routed] * (layers - 1) + [modules])
         read = [routed * (before if self.variant.reads_all else 1) for before in range(1, layers)]
         self.conditions = nn.ModuleList(layer(size, gating) for size in read)
         self.first = layer(features, modules * width)
         self.later = nn.ModuleList(layer(width, width, modules) for _ in range(layers - 1))
-        self.head = small(width, n_out)
+        self.head = small(width, spec.n_out)
         self.one_hot: th.Tensor
-        self.register_buffer("one_hot", th.eye(n_tasks), persistent=False)  # (tasks, tasks)
+        self.register_buffer("one_hot", th.eye(spec.n_tasks), persistent=False)  # (tasks, tasks)
 
     @classmethod
     def check(cls, **settings: Any) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch as th
 from torch import nn
 
 from qmp_sb3.common.task_layout import TaskLayout
-
-if TYPE_CHECKING:
-    from qmp_sb3.networks.common import CommonPart
+from qmp_sb3.networks.common_parts import CommonPart
+from qmp_sb3.networks.flat_parameters import FlatParameters
+from qmp_sb3.networks.spec import NetworkSpec
 
 
 class PolicyHead(Protocol):
@@ -26,12 +26,9 @@ class PolicyHead(Protocol):
 class TaskModule(nn.Module, ABC):
     """A function approximator indexed by task.
 
-    A family's own settings, which a sentence such as ``"paco(sets=5)"`` may give, are its keyword-only arguments.
+    A family's own settings, which an expression such as ``"paco(sets=5)"`` may give, are its keyword-only arguments.
 
-    :param n_in: size of the input
-    :param n_out: size of the output
-    :param n_tasks: number of tasks
-    :param copies: independent copies of the whole module (two for twin critics)
+    :param spec: sizes, and how the layers look and start
     :param common: parts that other networks have too, by name (:meth:`in_common`)
     :param learned: the names of those that this network's losses train; None for all that learn from such losses
     """
@@ -41,15 +38,12 @@ class TaskModule(nn.Module, ABC):
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
-        n_tasks: int,
-        copies: int = 1,
+        spec: NetworkSpec,
         common: Mapping[str, CommonPart] | None = None,
         learned: Collection[str] | None = None,
     ) -> None:
         super().__init__()
-        self.n_in, self.n_out, self.n_tasks, self.copies = n_in, n_out, n_tasks, copies
+        self.n_in, self.n_out, self.n_tasks, self.copies = spec.n_in, spec.n_out, spec.n_tasks, spec.copies
         self.register_load_state_dict_pre_hook(_refuse_other_parameters)
         self.common = nn.ModuleDict(dict(common or {}))
         trainable = (name for name, part in (common or {}).items() if part.learns_from)
@@ -57,9 +51,9 @@ class TaskModule(nn.Module, ABC):
 
     @classmethod
     def check(cls, **settings: Any) -> None:
-        """Refuse settings of the family that mean nothing, before anything is built.
+        """Refuse settings of the family that have no meaning, before anything is built.
 
-        :raises ValueError: naming the setting, its value and the nearest one that means something
+        :raises ValueError: naming the setting, its value and what is allowed
         """
 
     @classmethod
@@ -71,15 +65,23 @@ class TaskModule(nn.Module, ABC):
         return settings
 
     @classmethod
-    def in_common(cls, n_state: int, n_tasks: int, **settings: Any) -> dict[str, CommonPart]:
-        """What actor and critics have in common, by name (:class:`~qmp_sb3.networks.common.CommonPart`); each of them
-        is given it as ``common``. Without it, a network makes its own.
+    def in_common(cls, spec: NetworkSpec, **settings: Any) -> dict[str, CommonPart]:
+        """What actor and critics have in common, by name; each of them is given it as ``common``. Without it, a network
+        makes its own.
 
-        :param n_state: size of an encoded observation, the first part of every input
-        :param n_tasks: number of tasks
-        :param settings: the family's own, ``activation_fn`` and ``generator``
+        :param spec: of any of these networks: sizes of state and output, copies and hidden layers do not matter
+        :param settings: the family's own
         """
         return {}
+
+    def flat_parameters(self) -> FlatParameters:
+        """The module's own parameters in one tensor, next to those of the common parts."""
+        parts: dict[str, Any] = dict(self.common.items())
+        common = [part.flat for part in parts.values()]
+        theirs = {id(parameter) for flat in common for parameter in flat.parameters}
+        own = [parameter for parameter in self.parameters() if id(parameter) not in theirs]
+        learned = [parts[name].flat for name in self.learned]
+        return FlatParameters(own, self.copies, self.own_parameters(), common, learned)
 
     def own_parameters(self) -> list[nn.Parameter]:
         """Parameters with one part for each task, ``(copies * tasks, ...)``, on which no other task's loss depends."""

@@ -19,9 +19,8 @@ from stable_baselines3.common.utils import get_device
 from qmp_sb3.common.encoding import encode_observations
 from qmp_sb3.common.expressions import part
 from qmp_sb3.common.task_layout import TaskLayout
-from qmp_sb3.networks import TaskModule
+from qmp_sb3.networks import NetworkSpec, TaskModule
 from qmp_sb3.networks.choice import network_choice
-from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.policies.action_heads import ActionHead, SquashedGaussian
 from qmp_sb3.policies.value_heads import VALUE_HEADS, ValueHead
 from qmp_sb3.serialization.trees import is_pickle, read_tree, refuse_pickle, write_tree
@@ -86,9 +85,10 @@ class TaskPolicy(SavedPolicy):
     def _build(self, family: str, n_in: int, n_out: int, network_kwargs: dict[str, Any], copies: int = 1) -> None:
         self.family = family
         self.network_kwargs = {name: value for name, value in network_kwargs.items() if name != "common"}
-        sizes = n_in, n_out, self.n_tasks, get_flattened_obs_dim(self.observation_space)
-        self.network = network_choice(family).network(self.role, *sizes, copies=copies, **network_kwargs)
-        self.flat = FlatParameters(self.network, copies)
+        n_state = get_flattened_obs_dim(self.observation_space)
+        spec = NetworkSpec(n_in, n_out, self.n_tasks, copies=copies, n_state=n_state, **self.network_kwargs)
+        self.network = network_choice(family).network(self.role, spec, network_kwargs.get("common"))
+        self.flat = self.network.flat_parameters()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         settings = {key: value for key, value in self.network_kwargs.items() if key != "generator"}

@@ -18,7 +18,7 @@ from qmp_sb3.common.encoding import encode_observations
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.networks import TaskModule
 from qmp_sb3.networks.choice import parts_in_common
-from qmp_sb3.networks.common import PartsInCommon
+from qmp_sb3.networks.common_parts import PartsInCommon
 from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.policies.action_heads import ActionHead

@@ -9,8 +9,10 @@ import numpy as np
 
 
 class SlotInfos(list):
-    """A list of dictionaries, one per slot, as SB3 hands infos around. In most steps nobody looks at them, so the
-    dictionaries are only made from Gymnasium's arrays when something of the list is asked for.
+    """A list of dictionaries, one per slot, as SB3 hands infos around. In most steps nobody looks at them, so the list
+    is filled from Gymnasium's arrays when one of its methods is first called.
+
+    A real list and no ``UserList``: callbacks may ask ``isinstance(infos, list)`` or write infos as JSON.
 
     :param arrays: Gymnasium's dictionary of arrays, with ``_key`` masks
     :param slots: number of slots
@@ -21,7 +23,7 @@ class SlotInfos(list):
         self._arrays: Mapping[str, Any] | None = arrays
         self._slots = slots
 
-    def _read(self) -> None:
+    def _fill(self) -> None:
         if self._arrays is not None:
             arrays, self._arrays = self._arrays, None
             list.extend(self, by_slot(arrays, self._slots))
@@ -30,26 +32,26 @@ class SlotInfos(list):
         return list, (list(self),)
 
 
-def _reading(name: str) -> Callable:
+def _filled_first(name: str) -> Callable:
     method = getattr(list, name)
 
-    def read(self: SlotInfos, *args: Any, **kwargs: Any) -> Any:
-        self._read()
+    def call(self: SlotInfos, *args: Any, **kwargs: Any) -> Any:
+        self._fill()
         return method(self, *args, **kwargs)
 
-    read.__name__, read.__doc__ = name, method.__doc__
-    return read
+    call.__name__, call.__doc__ = name, method.__doc__
+    return call
 
 
-def _behind(self: SlotInfos, other: list) -> list:
+def _added_behind(self: SlotInfos, other: list) -> list:
     return other + list(self)  # list's own + does not ask the right side
 
 
-#: what a list does without looking at its elements
-_BLIND = set(dir(object)) - {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__"}
-for _name in set(dir(list)) - _BLIND - {"__class_getitem__"}:
-    setattr(SlotInfos, _name, _reading(_name))
-SlotInfos.__radd__ = _behind  # type: ignore[attr-defined]
+#: methods of list that neither read nor change its elements
+_BLIND = {"__new__", "__init__", "__hash__", "__getattribute__", "__class_getitem__", "__sizeof__", "__doc__"}
+for _name in vars(list).keys() - _BLIND:
+    setattr(SlotInfos, _name, _filled_first(_name))
+SlotInfos.__radd__ = _added_behind  # type: ignore[attr-defined]
 
 
 def flags(infos: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:

@@ -95,7 +95,7 @@ class SawyerPhysics:
         _read(now, slot, simulator, observation)
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """The slot's task, what its simulator needs to go on, and what was read last."""
+        """The slot's task, what its simulator needs to resume, and what was read last."""
         return [
             {
                 "task": int(self._task_ids[slot]),

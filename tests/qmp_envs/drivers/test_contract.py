@@ -235,7 +235,7 @@ def test_start_at_a_given_state(id):
     options, expected = start_and_state(task_set, np.array([0]))
     for seed in (0, 1):  # the seed has no say in a start that is given
         first, _ = env.reset(seed=seed, options={name: array[0] for name, array in options.items()})
-        assert_same_state(env.unwrapped._slots.physics.state, expected)
+        assert_same_state(env.unwrapped._episodes.physics.state, expected)
     again, _ = env.reset(seed=1, options=options)
     np.testing.assert_array_equal(first, again)
     name = task_set.start_names[0]
@@ -268,7 +268,7 @@ def test_a_start_can_be_repeated_without_its_seed(id):
     if not {"qpos", "qvel"} <= set(env.unwrapped.task_set.start_names) or env.unwrapped.task_set.noise_size:
         pytest.skip("this task set starts from numbers of its own, or its observations are noisy")
     observation, _ = env.reset(seed=0)
-    state = env.unwrapped._slots.physics.state.rows(np.array([0]))
+    state = env.unwrapped._episodes.physics.state.rows(np.array([0]))
     env.reset(seed=1)
     again, _ = env.reset(options={"qpos": state.qpos[0], "qvel": state.qvel[0]})
     np.testing.assert_array_equal(observation, again)

@@ -138,7 +138,7 @@ def test_reset_options(id):
     np.testing.assert_array_equal(first, again)
     options, expected = start_and_state(envs.unwrapped.task_set, envs.unwrapped.task_ids)
     envs.reset(seed=99, options=options)
-    assert_same_state(envs.unwrapped._slots.physics.state, expected)
+    assert_same_state(envs.unwrapped._episodes.physics.state, expected)
     with pytest.raises(ValueError, match="Unknown reset option 'task'"):
         envs.reset(options={"task": 0})
     with pytest.raises(ValueError, match="reset_mask must be bool"):

@@ -127,7 +127,7 @@ def test_the_picture_shows_the_subgoal_in_force():
     data = mujoco.MjData(task_set.models[0])
     env = gym.make("QMP/MultistageReacher-v0", task=2)
     env.reset(seed=0)
-    memory = env.unwrapped._slots.memory
+    memory = env.unwrapped._episodes.memory
     task_set.pose(data, SimpleNamespace(qpos=np.zeros(6)), type(memory)(*[array[0] for array in memory]), 2)
     np.testing.assert_array_equal(data.mocap_pos[0], task_set.subgoals[2, 0])
 

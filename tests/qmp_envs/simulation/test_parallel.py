@@ -44,8 +44,8 @@ def assert_same_steps(one, other, actions):
         for a, b in zip(left[:4], right[:4], strict=True):
             np.testing.assert_array_equal(a, b)
         assert_same_infos(left[4], right[4])
-        for name, array in vars(one._slots.physics.state).items():
-            np.testing.assert_array_equal(array, vars(other._slots.physics.state)[name])
+        for name, array in vars(one._episodes.physics.state).items():
+            np.testing.assert_array_equal(array, vars(other._episodes.physics.state)[name])
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -60,7 +60,7 @@ def test_the_same_numbers_as_in_one_process(task_set, workers):
         one, other = (envs.reset(options={"reset_mask": mask.copy()})[0] for envs in (serial, parallel))
         np.testing.assert_array_equal(one, other)
         assert_same_steps(serial, parallel, actions[30:35])
-    qpos = 0.1 + np.zeros((10, serial._slots.physics.state.qpos.shape[1]))
+    qpos = 0.1 + np.zeros((10, serial._episodes.physics.state.qpos.shape[1]))
     one, other = (envs.reset(options={"qpos": qpos})[0] for envs in (serial, parallel))
     np.testing.assert_array_equal(one, other)
     for duplicate in (pickle.loads(pickle.dumps(parallel)), copy.deepcopy(parallel)):
@@ -90,7 +90,7 @@ def test_threads_end_with_their_environment():
     envs = make(ThreadedReacher, 3)
     envs.reset(seed=0)
     envs.step(quiet_actions(envs, 1)[0])
-    threads = envs._slots.physics._team._helpers
+    threads = envs._episodes.physics._team._helpers
     del envs
     gc.collect()
     for helper in threads:
@@ -157,7 +157,7 @@ def test_a_killed_worker_is_an_error_within_a_second(when):
     envs.reset(seed=0)
     actions = np.zeros((5, 2), np.float32)
     if when == "between steps":
-        os.kill(envs._slots.physics._workers[0].pid, signal.SIGKILL)
+        os.kill(envs._episodes.physics._workers[0].pid, signal.SIGKILL)
     else:
         actions[1] = DIE
     start = time.perf_counter()
@@ -212,7 +212,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is 
 envs = make(Walkers, 2)
 envs.reset(seed=0)
 actions = np.zeros((5, 2), np.float32)
-print(envs._slots.physics._workers[0].pid, flush=True)
+print(envs._episodes.physics._workers[0].pid, flush=True)
 sys.stdin.readline()
 """
 
@@ -298,7 +298,7 @@ def test_interrupted_between_header_and_content(monkeypatch, has_content):
     """A reply that has content cannot be half read: the worker ends. One without leaves nothing behind."""
     envs = make(Walkers, 2)
     first, _ = envs.reset(seed=0)
-    (worker,) = envs._slots.physics._workers
+    (worker,) = envs._episodes.physics._workers
     whole = worker_process.HEADER
 
     class Interrupted:
@@ -384,7 +384,7 @@ IN_PARALLEL = [case for case in BATCH_SHARES if STEPPED_BY.get(case.values[0]) i
 
 def helpers(envs):
     """How many threads and how many processes besides this one step the slots; after a step."""
-    physics = envs.unwrapped._slots.physics
+    physics = envs.unwrapped._episodes.physics
     threads = physics._team._helpers if hasattr(physics, "_team") else []
     processes = [worker for worker in getattr(physics, "_workers", []) if psutil.pid_exists(worker.pid)]
     return sum(helper.thread.is_alive() for helper in threads), len(processes)

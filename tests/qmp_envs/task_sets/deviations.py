@@ -59,7 +59,7 @@ def deviations(recording: Recording) -> tuple[float, float, float]:
     observation, _ = env.reset(seed=0, options=recording.start)
     if recording.noise_seed is not None:
         draws = np.random.default_rng(recording.noise_seed).uniform(-1.0, 1.0, (1 + steps, NOISE_SIZE))
-        env._slots.generators[0] = Recorded(draws)
+        env._episodes.generators[0] = Recorded(draws)
         observation, _ = env.reset()
     largest = [np.nan] * 3
 
@@ -72,7 +72,7 @@ def deviations(recording: Recording) -> tuple[float, float, float]:
 
     for done in range(steps + 1):
         for name, array in recording.state.items():
-            compare(0, getattr(env._slots.physics.state, name)[0], row_at(array, done, steps))
+            compare(0, getattr(env._episodes.physics.state, name)[0], row_at(array, done, steps))
         if recording.observation is not None:
             compare(1, observation, row_at(recording.observation, done, steps))
         if done < steps:

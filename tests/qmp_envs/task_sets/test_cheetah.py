@@ -71,8 +71,8 @@ def assert_same_episode(ours, theirs, steps):
         expected, their_reward, their_end, _, their_info = theirs.step(action)
         np.testing.assert_array_equal(observation, expected, err_msg=f"step {step}")
         assert (reward, terminated) == (their_reward, their_end)
-        np.testing.assert_array_equal(ours._slots.physics.state.qpos[0], theirs.unwrapped.data.qpos)
-        np.testing.assert_array_equal(ours._slots.physics.state.qvel[0], theirs.unwrapped.data.qvel)
+        np.testing.assert_array_equal(ours._episodes.physics.state.qpos[0], theirs.unwrapped.data.qpos)
+        np.testing.assert_array_equal(ours._episodes.physics.state.qvel[0], theirs.unwrapped.data.qvel)
         assert info.items() >= {key: float(value) for key, value in their_info.items()}.items()
 
 
@@ -124,7 +124,7 @@ def test_other_variants_move_otherwise():
             env.reset(seed=0, options={"qpos": np.zeros(9), "qvel": np.zeros(9)})
             for _ in range(10):
                 env.step(np.full(6, 0.5))
-            ends[name] = tuple(env._slots.physics.state.qpos[0].round(4))
+            ends[name] = tuple(env._episodes.physics.state.qpos[0].round(4))
     assert len(set(ends.values())) == 13
 
 
@@ -135,7 +135,7 @@ def test_start_has_gymnasiums_distribution(id):
     states = []
     for _ in range(400):
         env.reset()
-        state = env._slots.physics.state
+        state = env._episodes.physics.state
         states.append(np.concatenate([state.qpos[0], state.qvel[0]]))
     qpos, qvel = np.split(np.array(states), 2, axis=1)
     assert 0.0999 < np.abs(qpos).max() <= 0.1
@@ -149,12 +149,12 @@ def test_reward_is_velocity_less_effort(id):
     env = make(id, 0)
     env.reset(seed=0)
     for step in range(20):
-        x = env._slots.physics.state.qpos[0, 0]
+        x = env._episodes.physics.state.qpos[0, 0]
         action = np.full(6, 0.1 * (step % 10), np.float32)
         _, reward, _, _, info = env.step(action)
-        velocity = (env._slots.physics.state.qpos[0, 0] - x) / 0.05
+        velocity = (env._episodes.physics.state.qpos[0, 0] - x) / 0.05
         assert info["x_velocity"] == info["reward_forward"] == pytest.approx(velocity)
-        assert info["x_position"] == env._slots.physics.state.qpos[0, 0]
+        assert info["x_position"] == env._episodes.physics.state.qpos[0, 0]
         assert info["reward_ctrl"] == pytest.approx(-0.1 * 6 * (0.1 * (step % 10)) ** 2, abs=1e-6)
         assert reward == info["reward_forward"] + info["reward_ctrl"]
 

@@ -29,7 +29,7 @@ def make(task=0, **options):
 
 
 def physics_of(env):
-    return env._slots.physics
+    return env._episodes.physics
 
 
 # ---- recorded trajectories -----------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_noise_of_known_numbers(file):
     steps = len(recorded["noisy_actions"])
     draws = np.random.default_rng(int(recorded["noise_seed"])).uniform(-1.0, 1.0, (1 + steps, 60))
     env.reset(seed=0)
-    env._slots.generators[0] = Recorded(draws)
+    env._episodes.generators[0] = Recorded(draws)
     observations = replay(env, recorded, "noisy")
     np.testing.assert_array_equal(observations[:, :30], recorded["noisy_observation"])
 
@@ -428,7 +428,7 @@ def test_relabeling_gives_what_the_other_task_would_have_given():
     for env in (first, second):
         env.reset(options=start)
     for action in np.random.default_rng(0).uniform(-1.0, 1.0, (5, 9)):
-        outcomes = [env._slots.step(action[None])[1] for env in (first, second)]
+        outcomes = [env._episodes.step(action[None])[1] for env in (first, second)]
         relabeled = second.task_set.reward(outcomes[0].columns, np.array([second.task_id]))
         np.testing.assert_array_equal(relabeled, outcomes[1].reward)
         assert outcomes[0].reward != outcomes[1].reward

@@ -78,7 +78,7 @@ class Scripted:
 
 def assert_same_episode(name, ours, theirs, vector, steps, policy):
     first, _ = ours.reset(options={"random_vector": vector})
-    state = ours._slots.physics.state
+    state = ours._episodes.physics.state
     expected = start_stock(theirs, name, vector)
     np.testing.assert_array_equal(state.observation[0], expected)
     np.testing.assert_array_equal(first, expected.astype(np.float32))
@@ -86,7 +86,7 @@ def assert_same_episode(name, ours, theirs, vector, steps, policy):
         action = policy(first)
         first, reward, terminated, _, info = ours.step(action)
         expected, expected_reward, _, _, told = theirs.step(action)
-        state, at = ours._slots.physics.state, f"step {step}"
+        state, at = ours._episodes.physics.state, f"step {step}"
         np.testing.assert_array_equal(state.qpos[0, : theirs.model.nq], theirs.data.qpos, err_msg=at)
         np.testing.assert_array_equal(state.qvel[0, : theirs.model.nv], theirs.data.qvel, err_msg=at)
         np.testing.assert_array_equal(state.observation[0], expected, err_msg=at)
@@ -155,7 +155,7 @@ def test_recorded_trajectories(file, kind):
     env.reset(options={"random_vector": recorded["random_vector"]})
     keys, first_success = recorded["info_keys"].tolist(), None
     for step, action in enumerate(recorded["actions"]):
-        state = env._slots.physics.state
+        state = env._episodes.physics.state
         np.testing.assert_array_equal(state.observation[0], recorded["observation"][step])
         qpos = recorded["qpos"][step]
         np.testing.assert_array_equal(state.qpos[0, : len(qpos)], qpos)
@@ -164,7 +164,7 @@ def test_recorded_trajectories(file, kind):
         assert [float(info[key]) for key in keys] == recorded["info"][step].tolist()
         if info["success"] and first_success is None:
             first_success = step
-    np.testing.assert_array_equal(env._slots.physics.state.target[0], recorded["target"])
+    np.testing.assert_array_equal(env._episodes.physics.state.target[0], recorded["target"])
     if kind == "script":
         assert first_success == recorded["success_step"]
 
@@ -387,7 +387,7 @@ def test_a_failed_simulation_ends_the_episode():
     env.reset(seed=0)
     for _ in range(3):
         last, *_ = env.step(np.ones(4, np.float32))
-    env._slots.physics._running[0].data.qvel[:] = np.nan
+    env._episodes.physics._running[0].data.qvel[:] = np.nan
     observation, reward, terminated, _, info = env.step(np.zeros(4, np.float32))
     np.testing.assert_array_equal(observation, last)
     assert terminated and reward == 0.0 and not info["success"]
@@ -402,13 +402,13 @@ def test_drawing_shows_the_simulation(name):
     env.reset(seed=0)
     for _ in range(5):
         env.step(np.ones(4, np.float32))
-    slots, task_set = env._slots, env.task_set
+    episodes, task_set = env._episodes, env.task_set
     model = task_set.scene(int(task_set.model_of_task[env.task_id]))
     data = mujoco.MjData(model)
-    state = type(slots.physics.state)(**{key: array[0] for key, array in vars(slots.physics.state).items()})
-    task_set.pose(data, state, slots.memory, env.task_id)
+    state = type(episodes.physics.state)(**{key: array[0] for key, array in vars(episodes.physics.state).items()})
+    task_set.pose(data, state, episodes.memory, env.task_id)
     mujoco.mj_kinematics(model, data)
-    simulated = slots.physics._running[0].data
+    simulated = episodes.physics._running[0].data
     np.testing.assert_allclose(data.xpos, simulated.xpos, rtol=0, atol=1e-12)
     np.testing.assert_allclose(data.site_xpos, simulated.site_xpos, rtol=0, atol=1e-12)
     assert model.ntex > 0 and model.nmesh > 10

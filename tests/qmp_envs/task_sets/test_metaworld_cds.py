@@ -179,7 +179,7 @@ def test_reset_equals_meta_worlds_two_settlings(task, model):
         start = random_vector(task, rng)
         ours, _ = env.reset(seed=0, options={"random_vector": start})
         np.testing.assert_allclose(ours, begin(simulator, start), **FLOAT32)
-        state = env._slots.physics.state
+        state = env._episodes.physics.state
         np.testing.assert_array_equal(state.qpos[0], simulator.data.qpos)
         np.testing.assert_array_equal(state.qvel[0], simulator.data.qvel)
 
@@ -203,7 +203,7 @@ def test_objects_stand_where_they_are_seen_and_drawn():
     task_set = qmp_envs.make_task_set(ID)
     envs = gym.make_vec(ID)
     observations, _ = envs.reset(seed=5)
-    state = envs.unwrapped._slots.physics.state
+    state = envs.unwrapped._episodes.physics.state
     for task, name in enumerate(NAMES):
         about = TASKS[name].object
         own, other = (state.door_place, state.drawer_place)[:: 1 if about == "door" else -1]
@@ -251,7 +251,7 @@ def compare_steps(task, model, start, actions_of, steps):
         action = actions_of(observation)
         observation, reward, terminated, _, info = env.step(action)
         theirs, their_reward, _, _, their_info = simulator.step(np.clip(action, -1.0, 1.0))
-        state = env._slots.physics.state
+        state = env._episodes.physics.state
         np.testing.assert_array_equal(state.qpos[0], simulator.data.qpos, err_msg=f"step {step}")
         np.testing.assert_array_equal(state.qvel[0], simulator.data.qvel, err_msg=f"step {step}")
         np.testing.assert_allclose(observation, seen(theirs), **FLOAT32, err_msg=f"step {step}")
@@ -310,21 +310,21 @@ def test_scripted_policies_solve_three_tasks(episodes, steps):
 def test_action_moves_the_hand_by_a_centimeter_at_most():
     env = make(task="door-open")
     env.reset(seed=0)
-    mocap = env._slots.physics.state.mocap[0].copy()
+    mocap = env._episodes.physics.state.mocap[0].copy()
     env.step(np.array([1.0, -0.5, 5.0, 0.0]))
-    moved = env._slots.physics.state.mocap[0] - mocap
+    moved = env._episodes.physics.state.mocap[0] - mocap
     np.testing.assert_allclose(moved, [0.01, -0.005, 0.01], atol=1e-12)
     for _ in range(100):
         env.step(np.array([1.0, 1.0, -1.0, 0.0]))
-    np.testing.assert_array_equal(env._slots.physics.state.mocap[0], [0.5, 1.0, 0.05])
+    np.testing.assert_array_equal(env._episodes.physics.state.mocap[0], [0.5, 1.0, 0.05])
 
 
 def test_first_step_of_door_close_snaps_the_hand_into_its_limits():
     env = make(task="door-close")
     env.reset(seed=0)
-    assert env._slots.physics.state.mocap[0, 0] == -0.6
+    assert env._episodes.physics.state.mocap[0, 0] == -0.6
     env.step(np.zeros(4))
-    assert env._slots.physics.state.mocap[0, 0] == -0.5
+    assert env._episodes.physics.state.mocap[0, 0] == -0.5
 
 
 def test_reward_scale_and_termination_on_success():
@@ -368,7 +368,7 @@ def test_a_failing_simulator_ends_the_episode_without_reward(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a log file
     env = make(task="door-open")
     before, _ = env.reset(seed=0)
-    env._slots.physics.data[0].qvel[0] = 1e12
+    env._episodes.physics.data[0].qvel[0] = 1e12
     after, reward, terminated, _, info = env.step(np.zeros(4))
     assert terminated and reward == 0.0 and not info["success"]
     np.testing.assert_array_equal(after, before)
@@ -450,7 +450,7 @@ def test_relabeled_rewards_are_those_of_the_other_task():
         action = rng.uniform(-1.0, 1.0, 4)
         rewards, columns = {}, {}
         for task, env in envs.items():
-            _, outcome = env._slots.step(action[None])
+            _, outcome = env._episodes.step(action[None])
             rewards[task], columns[task] = outcome.reward, outcome.columns
         for one, other in (("door-open", "drawer-open"), ("drawer-open", "door-open")):
             relabeled = task_set.reward(columns[one], np.array([NAMES.index(other)]))

@@ -119,8 +119,8 @@ def test_stay_goal_is_the_hand_at_this_reset():
     goals = []
     for _ in range(3):
         env.reset()
-        np.testing.assert_array_equal(env._slots.memory.goal, env._slots.physics.state.hand)
-        goals.append(env._slots.memory.goal[0])
+        np.testing.assert_array_equal(env._episodes.memory.goal, env._episodes.physics.state.hand)
+        goals.append(env._episodes.memory.goal[0])
     assert not np.array_equal(goals[0], goals[1])
     np.testing.assert_allclose(goals, SUBGOALS[STAY][:1].repeat(3, 0), atol=0.05)
 
@@ -157,8 +157,8 @@ def test_failure_in_one_slot_leaves_the_others_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     healthy, broken = gym.make_vec(ID), gym.make_vec(ID)
     healthy.reset(seed=0), broken.reset(seed=0)
-    qvel = broken.unwrapped._slots.physics.state.qvel.copy()
-    qpos = broken.unwrapped._slots.physics.state.qpos.copy()
+    qvel = broken.unwrapped._episodes.physics.state.qvel.copy()
+    qpos = broken.unwrapped._episodes.physics.state.qpos.copy()
     healthy.reset(options={"qpos": qpos, "qvel": qvel})
     qvel[1] = 1e12
     broken.reset(options={"qpos": qpos, "qvel": qvel})

@@ -39,7 +39,7 @@ def test_trajectory(file):
     np.testing.assert_allclose(observation, recorded["first_observation"], rtol=OBSERVATION_TOLERANCE, atol=1e-7)
     for step, action in enumerate(recorded["actions"]):
         observation, reward, terminated, _, info = env.step(action)
-        state, at = env._slots.physics.state, f"step {step}"
+        state, at = env._episodes.physics.state, f"step {step}"
         for name in ("qpos", "qvel"):
             np.testing.assert_allclose(
                 getattr(state, name)[0],

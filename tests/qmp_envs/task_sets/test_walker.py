@@ -36,7 +36,7 @@ def moved(qpos=UPRIGHT, **changes):
 
 
 def state(env):
-    return env._slots.physics.state
+    return env._episodes.physics.state
 
 
 @pytest.mark.parametrize("file", sorted(DATA.glob("walker_*_randa.npz")), ids=lambda file: file.stem)
@@ -164,7 +164,7 @@ def test_the_ceiling_exists_for_crawl_only_and_costs_ten():
 def test_curbs_may_be_touched():
     env = start(CRAWL, qpos=moved(x=-5.0, height=1.25))
     _, _, terminated, _, info = env.step(np.zeros(6))
-    data = env._slots.physics.data[0]
+    data = env._episodes.physics.data[0]
     names = {data.model.geom(int(geom)).name for geom in data.contact.geom.ravel()}
     assert names >= {f"curb_{i}" for i in range(5)}
     assert info["reward_ceiling"] == 0.0 and not terminated
@@ -232,7 +232,7 @@ def pushes(env, steps=200):
     applied = []
     for _ in range(steps):
         env.step(np.zeros(6))
-        applied.append(env._slots.physics.data[0].xfrc_applied.copy())
+        applied.append(env._episodes.physics.data[0].xfrc_applied.copy())
     return np.array(applied)
 
 

@@ -10,8 +10,7 @@ import torch as th
 
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.native import load, perceptrons, unavailable
-from qmp_sb3.networks.flat_parameters import FlatParameters
-from qmp_sb3.networks.independent import IndependentMLP
+from qmp_sb3.networks import IndependentMLP, NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 from qmp_sb3.policies.action_heads import SquashedGaussian
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
@@ -37,8 +36,8 @@ every_activation = pytest.mark.parametrize("activation", [th.nn.ReLU, th.nn.Tanh
 def network(tasks: int, n_in: int, n_out: int, hidden: list[int], copies: int = 1, **settings) -> IndependentMLP:
     """Its parameters lie in one flat tensor, as in a policy."""
     generator = th.Generator().manual_seed(n_in)
-    built = IndependentMLP(n_in, n_out, tasks, hidden, copies, generator=generator, **settings)
-    built.flat = FlatParameters(built, copies)
+    built = IndependentMLP(NetworkSpec(n_in, n_out, tasks, hidden, copies, generator=generator, **settings))
+    built.flat = built.flat_parameters()
     return built
 
 

@@ -9,8 +9,7 @@ from gymnasium import spaces
 from torch import nn
 
 from qmp_sb3.common.task_layout import TaskLayout
-from qmp_sb3.networks import NETWORKS, DecafMixture, MultiheadMLP, TaskModule
-from qmp_sb3.networks.flat_parameters import FlatParameters
+from qmp_sb3.networks import NETWORKS, DecafMixture, MultiheadMLP, NetworkSpec, TaskModule
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.policies.action_heads import SquashedGaussian
 from tests.qmp_sb3.algorithms.literal_networks import ROW_BY_ROW
@@ -25,7 +24,7 @@ each_activation = pytest.mark.parametrize("activation_fn", [nn.ReLU, nn.Tanh, nn
 def make_network(family: str, seed: int = 0, **kwargs) -> TaskModule:
     generator = th.Generator().manual_seed(seed)
     settings = dict(hidden=[8, 6], copies=COPIES, generator=generator) | kwargs
-    network = NETWORKS[family](IN, OUT, TASKS, **settings)
+    network = NETWORKS[family](NetworkSpec(IN, OUT, TASKS, **settings))
     if family in BEGIN_ALIKE:
         with th.no_grad():
             for parameter in network.parameters():
@@ -62,7 +61,7 @@ def test_copies_differ_and_tasks_do_unless_all_have_the_same_network(family):
 @pytest.mark.parametrize("grad", [True, False], ids=["gradients", "no gradients"])
 def test_blocks_of_any_tasks(family, tasks, grad):
     network, inputs = make_network(family), make_inputs(blocks=len(tasks))
-    FlatParameters(network, COPIES)  # so that the short way of small batches is taken without gradients
+    network.flat_parameters()  # so that the short way of small batches is taken without gradients
     with th.set_grad_enabled(grad):
         some = network(inputs, th.tensor(tasks))
         assert some.shape == (COPIES, len(tasks), BATCH, OUT)
@@ -77,7 +76,7 @@ def test_blocks_of_any_tasks(family, tasks, grad):
 def test_without_gradients_the_numbers_are_the_same(family, batch, activation_fn):
     """A few rows go through NumPy then, with the parameters' own memory."""
     network, inputs = make_network(family, activation_fn=activation_fn), make_inputs(batch)
-    FlatParameters(network, COPIES)
+    network.flat_parameters()
     expected = [network(inputs), network(inputs, copies=1), network.every(inputs[0])]
     with th.no_grad():
         actual = [network(inputs), network(inputs, copies=1), network.every(inputs[0])]
@@ -129,7 +128,7 @@ def losses(network: TaskModule, inputs: th.Tensor) -> th.Tensor:
 def test_gradients_are_those_of_plain_autograd(family, activation_fn):
     plain = make_network(family, activation_fn=activation_fn)
     network, inputs = deepcopy(plain), make_inputs()
-    flat = FlatParameters(network, COPIES)
+    flat = network.flat_parameters()
     weights = th.tensor([0.5, 2.0, -1.0])
     for _ in range(2):  # the places for gradients are handed out anew
         for part in flat.learned:
@@ -150,7 +149,7 @@ def test_gradients_are_those_of_plain_autograd(family, activation_fn):
 @each_family
 def test_gradients_of_single_tasks_add_up_and_go_back_where_they_came_from(family):
     network, inputs = make_network(family), make_inputs()
-    flat = FlatParameters(network, COPIES)
+    flat = network.flat_parameters()
     flat.backward(losses(network, inputs).sum())
     parts = (flat, *flat.learned)
     expected = [part.flat.grad.clone() for part in parts]
@@ -165,7 +164,7 @@ def test_gradients_of_single_tasks_add_up_and_go_back_where_they_came_from(famil
 def test_gradients_of_single_tasks_are_those_of_single_losses(family):
     """Where one backward pass gives them all, and where it takes several."""
     network, inputs = make_network(family, activation_fn=nn.Tanh), make_inputs()
-    flat = FlatParameters(network, COPIES)
+    flat = network.flat_parameters()
     for part in (flat, *flat.learned):
         one_pass = part.by_task((network(inputs) ** 3).mean(dim=(0, 2, 3)))
         for task in range(TASKS):
@@ -280,7 +279,7 @@ def test_decafs_targets_follow_the_other_tasks_too():
     """The published code leaves the foreign action values in a target as they were at first (discrepancy X9)."""
     critic, inputs = make_network("decaf", activation_fn=nn.Tanh), make_inputs()
     target = deepcopy(critic)
-    moved, kept = FlatParameters(target, COPIES), FlatParameters(critic, COPIES)
+    moved, kept = target.flat_parameters(), critic.flat_parameters()
     before = target(inputs).detach()
     with th.no_grad():
         for parameter in critic.values.parameters():
@@ -296,7 +295,7 @@ def test_decafs_targets_follow_the_other_tasks_too():
 def test_multihead_trunk_serves_all_tasks_once():
     """The trunk has as many parameters with ten tasks as with two; only heads are added."""
     sizes = [
-        sum(p.numel() for p in MultiheadMLP(IN, OUT, tasks, [8], generator=th.Generator()).parameters())
+        sum(p.numel() for p in MultiheadMLP(NetworkSpec(IN, OUT, tasks, [8], generator=th.Generator())).parameters())
         for tasks in (2, 3, 10)
     ]
     assert np.diff(sizes).tolist() == [9 * OUT, 7 * 9 * OUT]

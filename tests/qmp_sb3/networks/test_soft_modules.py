@@ -1,11 +1,13 @@
 """Soft Modularization: routings that are shares, and a network without choice that is a perceptron."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch as th
 from torch import nn
 
-from qmp_sb3.networks import NETWORKS, IndependentMLP
+from qmp_sb3.networks import IndependentMLP, NetworkSpec, SoftModules
 from qmp_sb3.networks.soft_modules import VARIANTS
 from tests.qmp_sb3.algorithms.literal_networks import soft_modules
 from tests.qmp_sb3.small_models import make
@@ -16,8 +18,10 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 def network(seed: int = 0, shaken: bool = True, **settings):
     generator = th.Generator().manual_seed(seed)
-    sizes = dict(hidden=[8, 6], copies=COPIES, generator=generator) | settings
-    built = NETWORKS["soft_modules"](IN, OUT, TASKS, **sizes)
+    told = {field.name for field in fields(NetworkSpec)}
+    sizes = dict(hidden=[8, 6], copies=COPIES, generator=generator)
+    sizes |= {name: settings.pop(name) for name in told & settings.keys()}
+    built = SoftModules(NetworkSpec(IN, OUT, TASKS, **sizes), **settings)
     if shaken:  # at first all modules are used alike
         for parameter in built.parameters():
             parameter.data.normal_(0.0, parameter.shape[-2] ** -0.5, generator=generator)

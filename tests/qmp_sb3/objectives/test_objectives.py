@@ -5,7 +5,7 @@ import pytest
 import torch as th
 
 from qmp_sb3 import MultiTaskSAC
-from qmp_sb3.networks import NETWORKS
+from qmp_sb3.networks import NETWORKS, NetworkSpec
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.objectives import TASK_WEIGHTS, actor_loss, bellman_target, critic_loss, entropy_bonus, temperature_loss
 from qmp_sb3.objectives.gradients import GRADIENTS, projection
@@ -194,13 +194,14 @@ def quadratic_losses(network, inputs: th.Tensor) -> th.Tensor:
 
 def set_gradient(combiner: str, network, task_weights: th.Tensor, seed: int = 0) -> th.Tensor:
     inputs = th.randn(TASKS, 6, 4, generator=th.Generator().manual_seed(3))
-    flat = FlatParameters(network, network.copies)
+    flat = network.flat_parameters()
     GRADIENTS[combiner](flat, quadratic_losses(network, inputs), task_weights, np.random.default_rng(seed))
     return flat.flat.grad.clone()
 
 
 def make_network(family: str, copies: int = 2):
-    return NETWORKS[family](4, 1, TASKS, hidden=[6], copies=copies, generator=th.Generator().manual_seed(0))
+    spec = NetworkSpec(4, 1, TASKS, hidden=[6], copies=copies, generator=th.Generator().manual_seed(0))
+    return NETWORKS[family](spec)
 
 
 def test_independent_networks_have_no_conflicts():
@@ -222,7 +223,7 @@ def test_pcgrad_projects_the_gradients_of_each_copy_of_a_network(family, given):
     rng = np.random.default_rng(0)
     projected = np.stack([literally(np.array(by_task)[:, copy], rng) for copy in range(2)], axis=1)
     combined = np.tensordot(given, projected, axes=1)  # (copies, parameters of a copy)
-    flat = FlatParameters(network, 2)
+    flat = network.flat_parameters()
     pieces = th.from_numpy(combined).float().split([one.numel() // 2 for one in flat.parameters], dim=1)
     flat._set(pieces)
     expected, plain = flat.flat.grad.clone(), set_gradient("plain", make_network(family), th.tensor(given))
@@ -241,7 +242,7 @@ def flat_gradient(flat: FlatParameters, loss: th.Tensor) -> th.Tensor:
 def test_gradients_of_all_tasks_from_one_pass_are_those_of_one_pass_each(family, twice):
     """A parameter that is used twice needs one pass each."""
     network, inputs = make_network(family), th.randn(TASKS, 6, 4, generator=th.Generator().manual_seed(3))
-    flat = FlatParameters(network, 2)
+    flat = network.flat_parameters()
     losses = quadratic_losses(network, inputs)
     if twice:
         losses = losses + quadratic_losses(network, inputs.flip(1))

@@ -22,7 +22,7 @@ class CommonParameters(FlatParameters):
         clip_gradient_(self._sum, max_norm)
 
     def begin(self) -> None:
-        """Forget the gradients so far, when the next come."""
+        """Let the next gradients replace the sum so far."""
         self._begun = False
 
     def _set(self, gradients: Iterable[th.Tensor]) -> None:
@@ -37,7 +37,7 @@ class CommonParameters(FlatParameters):
 
 
 class CommonPart(nn.Module):
-    """Parameters that actor and critics have in common. Target critics have a copy, which follows as all else does.
+    """Parameters that actor and critics have in common. Target critics have a copy that follows them.
 
     A step of its optimizer comes once in an update and last, with the sum of the gradients of the losses that it learns
     from, so that all of them are taken at the same parameters.
@@ -51,8 +51,8 @@ class CommonPart(nn.Module):
     rate: float | None = None
 
     def lay_out(self) -> None:
-        """To be called when all parameters are there."""
-        self.flat = CommonParameters(self)
+        """Gather the parameters; a subclass calls it when all of them exist."""
+        self.flat = CommonParameters(self.parameters())
 
     def step(self) -> None:
         """One step with the gradients that have come since the last one."""
