@@ -222,7 +222,7 @@ LIES = {
     "a module's module": {"~": "object", "tag": "qmp_sb3.replay.draws.np", "state": {}},
     "an attribute of a class": {"~": "named", "is": "torch.nn.Module.__init__"},
     "a class of another library": {"~": "named", "is": "torch.utils.data.DataLoader"},
-    "a method's place": {"~": "part", "tag": "draw.uniform", "is": "uniform", "state": {"kept": 1}},
+    "a method's place": {"~": "part", "tag": "draw.uniform", "is": "uniform", "state": {"make_priorities": 1}},
     "another class": {"~": "part", "tag": "draw.uniform", "is": "uniform", "state": {"__class__": 1}},
     "a part without its expression": {"~": "object", "tag": "draw.uniform", "state": {}},
     "another expression": {"~": "part", "tag": "draw.uniform", "is": "load('x.zip')", "state": {}},

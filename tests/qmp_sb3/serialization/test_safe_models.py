@@ -533,7 +533,7 @@ REPLAY_LIES = {
     "slots of other tasks": lambda state: state.update(n_envs=7),
     "more tasks": lambda state: state.update(n_tasks=4),
     "columns that it has not": lambda state: state.update(columns={"chosen": (5,)}),
-    "a layout that is none": lambda state: state.update(layout=state["allocation"]),
+    "a layout that is none": lambda state: state.update(layout=state["replay"]),
 }
 
 
