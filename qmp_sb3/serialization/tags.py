@@ -25,7 +25,7 @@ C = TypeVar("C", bound=type)
 W = TypeVar("W", bound=Mapping[str, Callable[..., Any]])
 
 _FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_ADDRESS = re.compile(r"<(?:[^<>]|<\w+>)* at 0x[0-9a-fA-F]+>")
+_ADDRESS = re.compile(r"<(?:[^<>]|<\w+>){,300} at 0x[0-9a-fA-F]+>")
 _SPACES = (spaces.Box, spaces.Dict, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete, spaces.Tuple)
 _NOISES = (noise.NormalActionNoise, noise.OrnsteinUhlenbeckActionNoise, noise.VectorizedActionNoise)
 _SCHEDULES = (utils.ConstantSchedule, utils.FloatSchedule, utils.LinearSchedule)
