@@ -280,6 +280,7 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
         :param path: ``.zip`` is added to a name without suffix
         :param exclude: attributes that are left out besides those that always are
         :param include: attributes that are not left out though they would be, such as ``replay_buffer``
+        :raises TypeError: if a part of the model has no tag, see :func:`qmp_sb3.serialization.register`
         """
         states, variables = self._get_torch_save_params()
         apart = {name.split(".")[0] for name in [*states, *variables]}

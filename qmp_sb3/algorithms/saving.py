@@ -19,10 +19,12 @@ from qmp_sb3.replay import MultiTaskReplayBuffer
 from qmp_sb3.serialization import DamagedFile, read_tree, write_tree
 from qmp_sb3.serialization.models import ModelPath, SavedModel
 from qmp_sb3.serialization.paths import source, target
-from qmp_sb3.serialization.tags import shadowing
+from qmp_sb3.serialization.tags import register, shadowing
 from qmp_sb3.serialization.trees import is_pickle, name_of, refuse_pickle
+from qmp_sb3.vec_env.episode_statistics import EpisodeStatistics
 
 _SPACES = ("observation_space", "action_space")
+register("episode_statistics", EpisodeStatistics)  # vec_env knows nothing of files
 
 
 def attributes(cls: type[OffPolicyAlgorithm], saved: SavedModel, path: ModelPath, trust: bool) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qmp_sb3.behaviors.behavior import Behavior
-from qmp_sb3.behaviors.fixed import FixedGaussian
+from qmp_sb3.behaviors.fixed import FixedGaussian, FixedPolicies
 from qmp_sb3.behaviors.guide import Guide
 from qmp_sb3.behaviors.loaded import LoadedPolicies
 from qmp_sb3.behaviors.rules import Argmax, Softmax, Table
 from qmp_sb3.behaviors.scores import QScore
 from qmp_sb3.behaviors.wrappers import Also, Hold, Own, Warmup
 from qmp_sb3.common.expressions import build
+from qmp_sb3.serialization.tags import vocabulary
 
 
 def _self() -> Table:
@@ -34,20 +35,26 @@ def _load(path: str, task: int | str | Sequence[int | str] | None = None) -> Loa
 
 #: the vocabulary; a word without brackets is a call without arguments
 WORDS: dict[str, Callable[..., Any]] = {
-    "q": QScore,
-    "argmax": Argmax,
-    "softmax": Softmax,
-    "table": Table,
+    **vocabulary("score", QScore, {"q": QScore}),
+    **vocabulary(
+        "behavior",
+        Behavior,
+        {
+            "argmax": Argmax,
+            "softmax": Softmax,
+            "table": Table,
+            "hold": Hold,
+            "own": Own,
+            "warmup": Warmup,
+            "also": Also,
+            "guide": Guide,
+        },
+    ),
     "self": _self,
     "uniform": _uniform,
     "domain": _domain,
-    "hold": Hold,
-    "own": Own,
-    "warmup": Warmup,
-    "also": Also,
-    "gaussian": FixedGaussian,
+    **vocabulary("policy", FixedPolicies, {"gaussian": FixedGaussian, "load": LoadedPolicies}),
     "load": _load,
-    "guide": Guide,
 }
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from qmp_sb3.networks import MultiheadMLP, NetworkSpec, TaskModule
 from qmp_sb3.networks.flat_parameters import make_optimizer, refuse_other_moments
+from qmp_sb3.serialization.tags import tagged
 
 CRITICS = 2
 
@@ -65,6 +66,7 @@ class GuideForm:
     learning_rate: float
 
 
+@tagged("guide_networks")
 class GuideNetworks:
     """Pi_i(j|s), the twin critics Q^g_i(s, j) of the guide and Q^c_i(s, j) of the filter with their targets, and a
     temperature for each task.

@@ -51,10 +51,10 @@ class RandomStreams:
         return state | {name: state[name].get_state() for name in _OF_TORCH}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["seed"])  # type: ignore[misc]  # streams that are younger than a saved model begin
-        for name in set(_OF_NUMPY) & state.keys():
+        self.__init__(state["seed"])  # type: ignore[misc]
+        for name in _OF_NUMPY:
             if not isinstance(state[name], np.random.Generator):
                 raise TypeError(f"the stream {name!r} is no generator but a {type(state[name]).__name__}")
             setattr(self, name, state[name])
-        for name in set(_OF_TORCH) & state.keys():
+        for name in _OF_TORCH:
             getattr(self, name).set_state(state[name])

@@ -45,9 +45,6 @@ class Distill(Hook):
             learned = {"center": dict(self._center.state_dict()), "optimizer": self._optimizer.state_dict()}
         return self.__dict__ | {"_center": None, "_optimizer": None, "_learned": deepcopy(learned)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"_learned": None} | state)  # older files have the policy itself
-
     def bind(self, learner: Learner) -> None:
         if not isinstance(learner.policy.actor.network, IndependentMLP):
             raise ValueError(

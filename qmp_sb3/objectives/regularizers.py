@@ -11,6 +11,7 @@ import torch as th
 
 from qmp_sb3.common.devices import to_device
 from qmp_sb3.replay import Batch
+from qmp_sb3.serialization.tags import vocabulary
 
 
 class GaussianHead(Protocol):
@@ -90,4 +91,4 @@ class DivideAndConquer(Regularizer):
 
 
 #: word -> class
-REGULARIZERS: dict[str, Callable[..., Regularizer]] = {"dnc": DivideAndConquer}
+REGULARIZERS: dict[str, Callable[..., Regularizer]] = vocabulary("regularizer", Regularizer, {"dnc": DivideAndConquer})

@@ -23,6 +23,7 @@ from qmp_sb3.networks import NetworkSpec, TaskModule
 from qmp_sb3.networks.choice import network_choice
 from qmp_sb3.policies.action_heads import ActionHead, SquashedGaussian
 from qmp_sb3.policies.value_heads import VALUE_HEADS, ValueHead
+from qmp_sb3.serialization.tags import tagged
 from qmp_sb3.serialization.trees import is_pickle, read_tree, refuse_pickle, write_tree
 
 SelfSavedPolicy = TypeVar("SelfSavedPolicy", bound="SavedPolicy")
@@ -110,6 +111,7 @@ class TaskPolicy(SavedPolicy):
         return self
 
 
+@tagged("actor")
 class MultiTaskActor(TaskPolicy):
     """The policies of all tasks: a network for each, and a head that makes actions of what it says.
 
@@ -186,6 +188,7 @@ class MultiTaskActor(TaskPolicy):
         return self.act(features, layout, deterministic=deterministic)
 
 
+@tagged("critic")
 class MultiTaskCritic(TaskPolicy):
     """An ensemble of action-value functions for every task.
 

@@ -24,6 +24,7 @@ from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.policies.action_heads import ActionHead
 from qmp_sb3.policies.actor_critic import MultiTaskActor, MultiTaskCritic, SavedPolicy
 from qmp_sb3.policies.value_heads import ValueHead
+from qmp_sb3.serialization.tags import tagged
 
 DEFAULT_NET_ARCH = (256, 256)
 _READY = (np.dtype(np.float32), th.float32)  # rows of these types are inputs as they are
@@ -39,6 +40,7 @@ class ActingNetworks(NamedTuple):
     parameters: FlatParameters
 
 
+@tagged("policy")
 class MultiTaskPolicy(SavedPolicy):
     """Actor, critics and target critics of all tasks (``"MlpPolicy"``).
 

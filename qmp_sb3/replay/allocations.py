@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from qmp_sb3.replay.water_filling import water_filling, whole
+from qmp_sb3.serialization.tags import vocabulary
 
 
 class Allocation(ABC):
@@ -169,4 +170,6 @@ class Mass(_Total):
 
 
 #: word -> class
-ALLOCATIONS: dict[str, type[Allocation]] = {"own": Own, "equal": Equal, "pool": Pool, "mass": Mass}
+ALLOCATIONS: dict[str, type[Allocation]] = vocabulary(
+    "replay", Allocation, {"own": Own, "equal": Equal, "pool": Pool, "mass": Mass}
+)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from qmp_sb3.replay.priorities import Priorities
+from qmp_sb3.serialization.tags import vocabulary
 
 
 class Draw(ABC):
@@ -100,4 +101,4 @@ class Prioritized(Draw):
 
 
 #: word -> class
-DRAWS: dict[str, type[Draw]] = {"uniform": Uniform, "per": Prioritized}
+DRAWS: dict[str, type[Draw]] = vocabulary("draw", Draw, {"uniform": Uniform, "per": Prioritized})

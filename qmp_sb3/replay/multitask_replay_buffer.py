@@ -26,11 +26,13 @@ from qmp_sb3.replay.row_format import CONTINUATION, DONE, REWARD, TIMEOUT, RowFo
 from qmp_sb3.replay.saved_state import checked
 from qmp_sb3.replay.segments import SEGMENT_COLUMNS, SegmentIndex, Segments, follow
 from qmp_sb3.replay.tables import HostTable, Table, host_memory, make_table, refuse_too_large, size_of
+from qmp_sb3.serialization.tags import tagged
 
 _VIEWS = ("table", "observations", "actions", "next_observations", "rewards", "_continuations", "dones", "timeouts")
 _FOLLOWING = ("rows", "segment_index", "_added", "_staged", "form", "features", "action_dim", "obs_shape")
 
 
+@tagged("replay_buffer")
 class MultiTaskReplayBuffer(ReplayBuffer):
     """``buffer_size`` transitions for each task; ``replay`` says how many of each a batch holds, ``draw`` which.
 

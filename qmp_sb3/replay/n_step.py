@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from qmp_sb3.replay.row_format import CONTINUATION, DONE, REWARD, RowFormat
+from qmp_sb3.serialization.tags import tagged
 
 Finished = tuple[np.ndarray, np.ndarray]
 """Rows ``(finished, width)`` and their tasks ``(finished,)``, at most one row of a slot."""
 
 
+@tagged("n_step_sums")
 class NStepSums:
     """The last transitions of every slot, until ``n_steps`` rewards follow them or their episode ends.
 

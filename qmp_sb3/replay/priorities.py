@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qmp_sb3.replay.sum_trees import BYTES_PER_ROW, SumTrees
+from qmp_sb3.serialization.tags import tagged
 
 PRIORITY_WIDTH = BYTES_PER_ROW // 4
 """What priorities take of each transition, in numbers of a row of the table."""
@@ -31,6 +32,7 @@ def importance_weights(probabilities: np.ndarray, number: np.ndarray | int, beta
     return (1.0 / (number * probabilities)) ** beta
 
 
+@tagged("priorities")
 class Priorities:
     """p^alpha of every transition, in a ring per task like the transitions themselves.
 

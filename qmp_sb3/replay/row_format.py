@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 
+from qmp_sb3.serialization.tags import tagged
+
 REWARD, CONTINUATION, DONE, TIMEOUT = range(-4, 0)
 """The last numbers of a row."""
 
 
+@tagged("row_format")
 @dataclass(frozen=True)
 class RowFormat:
     """``[s | a | s' | a' | columns | r | continuation | done | timeout]``; the place of a' is free for the update.

@@ -10,7 +10,7 @@ from stable_baselines3.common.preprocessing import get_action_dim, get_flattened
 
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.replay.allocations import Allocation
-from qmp_sb3.replay.draws import Draw, Uniform
+from qmp_sb3.replay.draws import Draw
 from qmp_sb3.replay.n_step import NStepSums
 from qmp_sb3.replay.priorities import Priorities
 from qmp_sb3.replay.row_format import RowFormat
@@ -22,7 +22,7 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
     :param state: attributes, and the rows in use ``_used`` ``(rows, tasks, width)``
     :raises ValueError: if they do not belong together
     """
-    found = {"draw": Uniform(), "priorities": None, "written": None} | dict(state)  # older files have none of these
+    found = dict(state)
     features, action_dim = get_flattened_obs_dim(found["observation_space"]), get_action_dim(found["action_space"])
     form = RowFormat(features, action_dim, dict(found["columns"]))
     layout, tasks, size = found["layout"], found["n_tasks"], found["buffer_size"]
@@ -42,8 +42,6 @@ def checked(state: Mapping[str, Any]) -> dict[str, Any]:
     for name, most in (("positions", size - 1), ("sizes", size)):
         numbers = _numbers(found[name], name, (tasks,), np.int64)
         _require(bool(((numbers >= 0) & (numbers <= most)).all()), f"{name} are {numbers.tolist()}, at most {most}")
-    if found["written"] is None:
-        found["written"] = found["positions"] + np.where(found["sizes"] == size, size, 0)
     written = _numbers(found["written"], "the rows ever written", (tasks,), np.int64)
     _require(np.array_equal(np.minimum(written, size), found["sizes"]), "fewer rows were ever written than there are")
     rows = int(found["sizes"].max())

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from qmp_envs.task_set import TaskSet
 from qmp_sb3.common.devices import to_device
 from qmp_sb3.replay import Batch, MultiTaskReplayBuffer
+from qmp_sb3.serialization.tags import vocabulary
 
 
 class ActionValues(Protocol):
@@ -207,4 +208,4 @@ class CDS(_DataSharing):
 
 
 #: word -> class
-SHARING: dict[str, type[KeepOwn]] = {"none": KeepOwn, "uds": UDS, "cds": CDS}
+SHARING: dict[str, type[KeepOwn]] = vocabulary("sharing", KeepOwn, {"none": KeepOwn, "uds": UDS, "cds": CDS})

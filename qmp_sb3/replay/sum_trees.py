@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from qmp_sb3.serialization.tags import tagged
+
 BYTES_PER_ROW = 24
 """Of a full tree: a leaf, and as much again for the sums and for the maxima above it."""
 
 
+@tagged("sum_trees")
 class SumTrees:
     """A binary tree per task, whose leaves are priorities; every inner node has the sum and the maximum of the leaves
     below it, in double precision.

@@ -1,7 +1,8 @@
 """Values from JSON and named arrays: the reverse of :mod:`qmp_sb3.serialization.encoding`.
 
-What a file says is never run. It can make plain values, arrays and generators, and objects of the listed classes by
-``__new__`` and ``__setstate__``, whose attributes never take the place of a method.
+What a file says is never run. It can make plain values, arrays and generators, and objects of classes with a tag by
+``__new__`` and ``__setstate__``, whose attributes never take the place of a method. A part's expression is compared,
+never evaluated.
 """
 
 from __future__ import annotations
@@ -110,11 +111,14 @@ class Decoder:
         array = self.arrays[node["is"]]
         return array.view(_dtype(node["dtype"])).reshape(node["shape"]) if "dtype" in node else array
 
-    def known(self, node: dict[str, Any]) -> type:
-        name = node["class"]
-        if name not in tags.objects():
-            raise ValueError(f"the class {name!r} is none of those that files hold")
-        return tags.objects()[name]
+    def tagged(self, tag: Any, known: Mapping[str, Any], at: Steps) -> Any:
+        """What has this tag among those that are known."""
+        if _a(str, tag) not in known:
+            raise DamagedFile(
+                f"{self.file}: {place(at)}: nothing has the tag {tag!r} here; if it is your own, call "
+                f"qmp_sb3.serialization.register({tag!r}, ...) before reading the file"
+            )
+        return known[tag]
 
 
 def pickled(node: Node, at: Steps = ()) -> Iterator[tuple[str, str]]:
@@ -144,27 +148,11 @@ def _dtype(text: Any) -> np.dtype:
     return np.dtype(text)
 
 
-def _int(decoder: Decoder, node: dict[str, Any], at: Steps) -> int:
-    return int(_a(str, node["is"]), 16)
-
-
-def _float(decoder: Decoder, node: dict[str, Any], at: Steps) -> float:
-    return float(_a(str, node["is"]))
-
-
-def _dict(decoder: Decoder, node: dict[str, Any], at: Steps) -> dict[Any, Any]:
-    return decoder.entries(node, at, decoder.made(at, {}))
-
-
-def _ordered(decoder: Decoder, node: dict[str, Any], at: Steps) -> dict[Any, Any]:
-    return decoder.entries(node["of"], at, decoder.made(at, OrderedDict()))
-
-
 def _tuple(decoder: Decoder, node: dict[str, Any], at: Steps) -> tuple:
     items = tuple(decoder.items(node["of"], at))
-    if "class" not in node:
+    if "tag" not in node:
         return items
-    cls = decoder.known(node)
+    cls = decoder.tagged(node["tag"], tags.OBJECTS, at)
     return getattr(cls, "_make")(items) if issubclass(cls, tuple) else _a(cls, items)  # noqa: B009
 
 
@@ -178,38 +166,6 @@ def _set(decoder: Decoder, node: dict[str, Any], at: Steps) -> set:
     made = decoder.made(at, set())
     made.update(decoder.items(node["of"], at))
     return made
-
-
-def _frozenset(decoder: Decoder, node: dict[str, Any], at: Steps) -> frozenset:
-    return frozenset(decoder.items(node["of"], at))
-
-
-def _size(decoder: Decoder, node: dict[str, Any], at: Steps) -> th.Size:
-    return th.Size(node["of"])
-
-
-def _bytes(decoder: Decoder, node: dict[str, Any], at: Steps) -> bytes:
-    return base64.b64decode(node["is"], validate=True)
-
-
-def _path(decoder: Decoder, node: dict[str, Any], at: Steps) -> pathlib.Path:
-    return pathlib.Path(_a(str, node["is"]))
-
-
-def _array(decoder: Decoder, node: dict[str, Any], at: Steps) -> np.ndarray:
-    return decoder.made(at, decoder.array(node))
-
-
-def _numpy_dtype(decoder: Decoder, node: dict[str, Any], at: Steps) -> np.dtype:
-    return _dtype(node["is"])
-
-
-def _torch_dtype(decoder: Decoder, node: dict[str, Any], at: Steps) -> th.dtype:
-    return tags.TORCH_DTYPES[node["is"]]
-
-
-def _torch_device(decoder: Decoder, node: dict[str, Any], at: Steps) -> th.device:
-    return th.device(_a(str, node["is"]))
 
 
 def _tensor(decoder: Decoder, node: dict[str, Any], at: Steps) -> th.Tensor:
@@ -238,20 +194,16 @@ def _torch_generator(decoder: Decoder, node: dict[str, Any], at: Steps) -> th.Ge
     return generator
 
 
-def _class(decoder: Decoder, node: dict[str, Any], at: Steps) -> type:
-    if node["is"] not in tags.classes():
-        raise ValueError(f"the class {node['is']!r} is none of those that files name")
-    return tags.classes()[node["is"]]
-
-
 def _enum(decoder: Decoder, node: dict[str, Any], at: Steps) -> enum.Enum:
-    return _a(enum.EnumMeta, decoder.known(node))[node["is"]]
+    return _a(enum.EnumMeta, decoder.tagged(node["tag"], tags.OBJECTS, at))[node["is"]]
 
 
 def _object(decoder: Decoder, node: dict[str, Any], at: Steps) -> Any:
-    cls = decoder.known(node)
+    cls = decoder.tagged(node["tag"], tags.OBJECTS, at)
     if issubclass(cls, (tuple, enum.Enum)):
         raise TypeError(f"{cls.__name__} has no attributes")
+    if tags.is_part(cls) and "is" not in node:
+        raise ValueError(f"the expression of the {cls.__name__} is missing")
     made = decoder.made(at, cls.__new__(cls))
     state = decoder.entries(node["state"], at, {})
     if hasattr(made, "__setstate__"):
@@ -261,6 +213,8 @@ def _object(decoder: Decoder, node: dict[str, Any], at: Steps) -> Any:
     in_the_way = tags.shadowing(cls, [_a(str, key) for key in vars(made)])
     if in_the_way is not None:
         raise ValueError(f"{in_the_way!r} is no attribute of a {cls.__name__}")
+    if "is" in node and tags.expression(made) != node["is"]:
+        raise ValueError(f"its state is that of {tags.expression(made)}, not of {node['is']!r:.60}")
     return made
 
 
@@ -273,27 +227,28 @@ def _pickle(decoder: Decoder, node: dict[str, Any], at: Steps) -> Any:
 #: kind -> function of the decoder, the node and its place
 DECODERS: dict[str, Callable[[Decoder, dict[str, Any], Steps], Any]] = {
     "same": Decoder.same,
-    "int": _int,
-    "float": _float,
-    "dict": _dict,
-    "ordered": _ordered,
+    "int": lambda decoder, node, at: int(_a(str, node["is"]), 16),
+    "float": lambda decoder, node, at: float(_a(str, node["is"])),
+    "dict": lambda decoder, node, at: decoder.entries(node, at, decoder.made(at, {})),
+    "ordered": lambda decoder, node, at: decoder.entries(node["of"], at, decoder.made(at, OrderedDict())),
     "tuple": _tuple,
-    "size": _size,
+    "size": lambda decoder, node, at: th.Size(node["of"]),
     "set": _set,
-    "frozenset": _frozenset,
+    "frozenset": lambda decoder, node, at: frozenset(decoder.items(node["of"], at)),
     "deque": _deque,
-    "bytes": _bytes,
-    "path": _path,
-    "array": _array,
+    "bytes": lambda decoder, node, at: base64.b64decode(node["is"], validate=True),
+    "path": lambda decoder, node, at: pathlib.Path(_a(str, node["is"])),
+    "array": lambda decoder, node, at: decoder.made(at, decoder.array(node)),
     "scalar": _scalar,
     "tensor": _tensor,
     "generator": _generator,
     "torch.generator": _torch_generator,
-    "dtype": _numpy_dtype,
-    "torch.dtype": _torch_dtype,
-    "torch.device": _torch_device,
-    "class": _class,
+    "dtype": lambda decoder, node, at: _dtype(node["is"]),
+    "torch.dtype": lambda decoder, node, at: tags.TORCH_DTYPES[node["is"]],
+    "torch.device": lambda decoder, node, at: th.device(_a(str, node["is"])),
+    "named": lambda decoder, node, at: decoder.made(at, decoder.tagged(node["is"], tags.NAMED, at)),
     "enum": _enum,
     "object": _object,
+    "part": _object,
     "pickle": _pickle,
 }

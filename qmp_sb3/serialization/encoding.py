@@ -22,7 +22,7 @@ import numpy as np
 import torch as th
 
 from qmp_sb3.serialization import tags
-from qmp_sb3.serialization.errors import place
+from qmp_sb3.serialization.errors import place, untagged
 
 KIND = "~"
 """The key that marks what is no plain JSON."""
@@ -30,6 +30,7 @@ EXACT = 2**53
 """Integers up to this size are exact in every reader of JSON."""
 STORED = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split())
 """Types of arrays that safetensors has; those of others are kept as bytes."""
+_NAMED = (type, types.FunctionType)
 _IMMUTABLE = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset, type, enum.Enum, np.dtype)
 
 Steps = tuple[str | int, ...]
@@ -47,6 +48,7 @@ class Encoder:
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.arrays = arrays
         self._met: dict[int, tuple[Steps, Any]] = {}  # keeps the objects alive, so that their ids stay theirs
+        self._within_part = False
 
     def encode(self, value: Any, at: Steps = ()) -> Node:
         """The JSON of ``value``, which stands at ``at`` in its tree."""
@@ -70,20 +72,30 @@ class Encoder:
         """What is told by more than its type; None for what has no form of its own."""
         if isinstance(value, np.generic):
             return _scalar(self, value, at)
-        if isinstance(value, type):
-            name = tags.name_of(value)
-            return {KIND: "class", "is": name} if tags.classes().get(name) is value else None
         if isinstance(value, np.dtype):
             return {KIND: "dtype", "is": value.str} if value.kind in "biufcSU" else None
-        name = tags.name_of(type(value))
-        if tags.objects().get(name) is not type(value):
+        if isinstance(value, _NAMED):
+            tag = tags.TAGS.get(value)
+            return {KIND: "named", "is": tag} if tag in tags.NAMED else None
+        tag = tags.TAGS.get(type(value))
+        if tag not in tags.OBJECTS:
             return None
         if isinstance(value, enum.Enum):
-            return {KIND: "enum", "class": name, "is": value.name}
+            return {KIND: "enum", "tag": tag, "is": value.name}
         if isinstance(value, tuple):
-            return {KIND: "tuple", "class": name, "of": self.items(value, at)}
+            return {KIND: "tuple", "tag": tag, "of": self.items(value, at)}
+        return self._object(value, tag, at)
+
+    def _object(self, value: Any, tag: str, at: Steps) -> Node:
         state = state_of(value)
-        return None if state is None else {KIND: "object", "class": name, "state": _entries(self, state, at)}
+        if state is None:
+            return None
+        if not tags.is_part(type(value)):
+            return {KIND: "object", "tag": tag, "state": _entries(self, state, at)}
+        outside, self._within_part = self._within_part, True
+        node = {KIND: "part", "tag": tag, "is": tags.expression(value), "state": _entries(self, state, at)}
+        self._within_part = outside
+        return node
 
     def items(self, values: Any, at: Steps) -> list[Node]:
         return [self.encode(value, (*at, number)) for number, value in enumerate(values)]
@@ -101,9 +113,14 @@ class Encoder:
         return {"is": name, "dtype": array.dtype.str, "shape": list(array.shape)}
 
     def pickle(self, value: Any, at: Steps) -> Node:
-        """What has no other form. Reading it runs code."""
-        named = isinstance(value, (type, types.FunctionType))
-        kind = tags.name_of(value if named else type(value))
+        """What has no other form. Reading it runs code; so nothing of ours is, no part, and in a part only classes."""
+        kind = tags.name_of(value if isinstance(value, _NAMED) else type(value))
+        if (
+            kind.startswith(("qmp_sb3.", "qmp_envs."))
+            or tags.is_part(type(value))
+            or (self._within_part and not isinstance(value, type))
+        ):
+            raise untagged(place(at), kind)
         try:
             data = cloudpickle.dumps(value)
         except Exception as error:
@@ -130,26 +147,6 @@ def _entries(encoder: Encoder, values: Mapping[Any, Any], at: Steps) -> Node:
     return {KIND: "dict", "of": pairs}
 
 
-def _int(encoder: Encoder, value: int, at: Steps) -> Node:
-    return value if abs(value) < EXACT else {KIND: "int", "is": hex(value)}
-
-
-def _float(encoder: Encoder, value: float, at: Steps) -> Node:
-    return value if math.isfinite(value) else {KIND: "float", "is": repr(value)}
-
-
-def _ordered(encoder: Encoder, value: OrderedDict, at: Steps) -> Node:
-    return {KIND: "ordered", "of": _entries(encoder, value, at)}
-
-
-def _tuple(encoder: Encoder, value: tuple, at: Steps) -> Node:
-    return {KIND: "tuple", "of": encoder.items(value, at)}
-
-
-def _size(encoder: Encoder, value: th.Size, at: Steps) -> Node:
-    return {KIND: "size", "of": list(value)}
-
-
 def _set(encoder: Encoder, value: set | frozenset, at: Steps) -> Node:
     """In an order of its own, so that equal sets make equal files; only of what is equal when it is read again."""
     if not all(_plain(one) for one in value):
@@ -162,18 +159,6 @@ def _plain(value: Any) -> bool:
     if type(value) in (tuple, frozenset):
         return all(map(_plain, value))
     return value is None or type(value) in (bool, int, float, str, bytes)
-
-
-def _deque(encoder: Encoder, value: deque, at: Steps) -> Node:
-    return {KIND: "deque", "of": encoder.items(value, at), "maxlen": value.maxlen}
-
-
-def _bytes(encoder: Encoder, value: bytes, at: Steps) -> Node:
-    return {KIND: "bytes", "is": base64.b64encode(value).decode()}
-
-
-def _path(encoder: Encoder, value: pathlib.PurePath, at: Steps) -> Node:
-    return {KIND: "path", "is": str(value)}
 
 
 def _array(encoder: Encoder, value: np.ndarray, at: Steps) -> Node:
@@ -218,35 +203,27 @@ def _torch_generator(encoder: Encoder, value: th.Generator, at: Steps) -> Node:
     return {KIND: "torch.generator", **encoder.keep(value.get_state().numpy(), at)}
 
 
-def _torch_dtype(encoder: Encoder, value: th.dtype, at: Steps) -> Node:
-    return {KIND: "torch.dtype", "is": str(value)}
-
-
-def _torch_device(encoder: Encoder, value: th.device, at: Steps) -> Node:
-    return {KIND: "torch.device", "is": str(value)}
-
-
 #: type -> function of the encoder, the value and its place, giving its JSON, or None where it has none
 ENCODERS: dict[type, Callable[[Encoder, Any, Steps], Node]] = {
-    int: _int,
-    float: _float,
+    int: lambda encoder, value, at: value if abs(value) < EXACT else {KIND: "int", "is": hex(value)},
+    float: lambda encoder, value, at: value if math.isfinite(value) else {KIND: "float", "is": repr(value)},
     list: Encoder.items,
     dict: _entries,
-    OrderedDict: _ordered,
-    tuple: _tuple,
-    th.Size: _size,
+    OrderedDict: lambda encoder, value, at: {KIND: "ordered", "of": _entries(encoder, value, at)},
+    tuple: lambda encoder, value, at: {KIND: "tuple", "of": encoder.items(value, at)},
+    th.Size: lambda encoder, value, at: {KIND: "size", "of": list(value)},
     set: _set,
     frozenset: _set,
-    deque: _deque,
-    bytes: _bytes,
-    pathlib.PosixPath: _path,
-    pathlib.WindowsPath: _path,
+    deque: lambda encoder, value, at: {KIND: "deque", "of": encoder.items(value, at), "maxlen": value.maxlen},
+    bytes: lambda encoder, value, at: {KIND: "bytes", "is": base64.b64encode(value).decode()},
+    pathlib.PosixPath: lambda encoder, value, at: {KIND: "path", "is": str(value)},
+    pathlib.WindowsPath: lambda encoder, value, at: {KIND: "path", "is": str(value)},
     np.ndarray: _array,
     np.memmap: _array,
     th.Tensor: _tensor,
     th.nn.Parameter: _tensor,
     np.random.Generator: _generator,
     th.Generator: _torch_generator,
-    th.dtype: _torch_dtype,
-    th.device: _torch_device,
+    th.dtype: lambda encoder, value, at: {KIND: "torch.dtype", "is": str(value)},
+    th.device: lambda encoder, value, at: {KIND: "torch.device", "is": str(value)},
 }

@@ -19,6 +19,16 @@ def place(steps: Sequence[str | int]) -> str:
     return text.removeprefix(".") or "the value"
 
 
+def untagged(where: str, kind: str) -> TypeError:
+    """The error about a part, or something in it, of which files know no tag."""
+    name = kind.rpartition(".")[2].strip("<>")
+    return TypeError(
+        f"{where} is a {kind}, which has no tag: files hold parts, and what is in them, by tags. Give it one before "
+        f"saving and before loading, qmp_sb3.serialization.register('mine.{name}', {name}), or leave it out of the "
+        "part's __getstate__"
+    )
+
+
 def untrusted(file: str, found: Sequence[tuple[str, str]]) -> UntrustedFile:
     """The error that names all that is pickled.
 

@@ -38,7 +38,7 @@ from qmp_sb3.serialization.errors import DamagedFile, UntrustedFile, untrusted
 from qmp_sb3.serialization.paths import replaced, source, target
 from qmp_sb3.serialization.trees import from_bytes, name_of, to_bytes
 
-FORMAT = "1"
+FORMAT = "2"
 _MARK, _DATA, _VARIABLES = "_qmp_sb3_format", "data", "pytorch_variables"
 _TEXTS = (_MARK, _DATA, "_stable_baselines3_version", "system_info.txt")
 _ARRAYS = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\.safetensors")
@@ -140,8 +140,8 @@ def _refuse_pickles(names: list[str], file: str, trust: bool) -> None:
         raise DamagedFile(f"{file} is a zip archive, but holds no model")
     if not trust:
         raise UntrustedFile(
-            f"{file} was written by Stable-Baselines3 or an older version, with pickles: to read it runs code that it "
-            "brings along; say trust=True if you trust where it comes from, and save it again"
+            f"{file} was written by Stable-Baselines3, with pickles: to read it runs code that it brings "
+            "along; say trust=True if you trust where it comes from, and save it again"
         )
 
 

@@ -17,7 +17,7 @@ from qmp_sb3.serialization.encoding import Encoder, Node
 from qmp_sb3.serialization.errors import DamagedFile, UntrustedFile
 from qmp_sb3.serialization.paths import replaced
 
-FORMAT = "1"
+FORMAT = "2"
 """Of the metadata. A reader refuses one that it does not know."""
 
 
@@ -70,8 +70,8 @@ def refuse_pickle(path: str | os.PathLike[str] | io.BufferedIOBase, trust: bool)
     """Raise without ``trust``."""
     if not trust:
         raise UntrustedFile(
-            f"{name_of(path)} is a pickle, of Stable-Baselines3 or of an older version: to read it runs code that it "
-            "brings along; say trust=True if you trust where it comes from, and save it again"
+            f"{name_of(path)} is a pickle, as Stable-Baselines3 writes them: to read it runs code that it brings "
+            "along; say trust=True if you trust where it comes from, and save it again"
         )
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import pickle
+import re
 import sys
 import warnings
 import zipfile
@@ -19,9 +20,11 @@ from stable_baselines3.common.save_util import save_to_pkl, save_to_zip_file
 from stable_baselines3.common.utils import LinearSchedule
 
 from qmp_sb3 import QMP, MultiTaskSAC
-from qmp_sb3.behaviors import Argmax, LoadedPolicies, QScore, parse_behavior
+from qmp_sb3.behaviors import Argmax, Hold, LoadedPolicies, QScore, parse_behavior
+from qmp_sb3.hooks import Hook
 from qmp_sb3.policies import MultiTaskPolicy
-from qmp_sb3.serialization import DamagedFile, UntrustedFile, read_tree, write_tree
+from qmp_sb3.serialization import DamagedFile, UntrustedFile, read_tree, register, tags, write_tree
+from qmp_sb3.serialization.encoding import Encoder
 from qmp_sb3.serialization.models import read_model
 from tests.qmp_sb3.methods.test_presets import METHODS, REACHER, small
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
@@ -82,6 +85,10 @@ def goes_on_alike(model: MultiTaskSAC, folder: Path, backend: str) -> None:
     for deterministic in (True, False):
         expected = model.predict(rows, deterministic=deterministic)[0]
         np.testing.assert_array_equal(loaded.predict(rows, deterministic=deterministic)[0], expected)
+    with zipfile.ZipFile(folder / "model.zip") as archive:
+        assert not re.search(r"qmp_(sb3|envs)\.|stable_baselines3\.|gymnasium\.", archive.read("data").decode()), (
+            "no module has to stay where it is"
+        )
     for one in (quiet(model), quiet(loaded)):
         one.train(3, one.batch_size)
     assert loaded.update_backend == model.update_backend
@@ -117,7 +124,7 @@ def test_files_hold_no_pickle(tmp_path):
         archive.extract("policy.safetensors", tmp_path)
     assert '"pickle"' not in json.dumps(data)
     assert data["gamma"] == 0.99 and data["task_names"]["of"] == ["to -1", "to 0", "to 1"]
-    assert data["policy_kwargs"]["activation_fn"]["is"] == "torch.nn.modules.activation.Tanh"
+    assert data["policy_kwargs"]["activation_fn"]["is"] == "torch.nn.Tanh"
     assert load_file(tmp_path / "policy.safetensors").keys() == make().policy.state_dict().keys()
 
 
@@ -176,8 +183,10 @@ def halved(progress: float) -> float:
 OWN = {
     "an activation": ({"policy_kwargs": {"activation_fn": Eager}}, r"policy_kwargs.activation_fn \(.*Eager\)"),
     "a schedule": ({"learning_rate": halved}, r"learning_rate \(.*halved\)"),
-    "a behavior": ({"behavior": Contrary(QScore())}, r"behavior \(.*Contrary\)"),
-    "a score in a behavior": ({"behavior": Argmax(lambda given: QScore()(given))}, r"behavior.score \(.*<lambda>\)"),
+    "an activation within a part": (
+        {"policy_kwargs": {"activation_fn": Eager}, "behavior": "guide"},
+        r"behavior.networks.form.activation_fn \(.*Eager\), policy_kwargs.activation_fn \(.*Eager\)",
+    ),
 }
 
 
@@ -194,6 +203,95 @@ def test_a_users_own_is_named_and_needs_trust(what, tmp_path):
     assert equal(weights(model), weights(loaded))
     loaded.learn(60)
     assert LoadedPolicies(tmp_path / "model", trust=True).count == 3
+
+
+class Cautious:
+    """A user's score, without a ``__repr__``."""
+
+    def __call__(self, proposals):
+        return QScore()(proposals)
+
+
+class Counter(Hook):
+    """A user's hook."""
+
+    calls = 0
+
+    def after_updates(self, model):
+        self.calls += 1
+
+
+def scored(proposals):
+    """A user's score that is a function."""
+    return QScore()(proposals)
+
+
+#: parts of a user's: arguments, where they stand, and what needs a tag
+PARTS = {
+    "a behavior": ({"behavior": Contrary(QScore())}, "behavior", Contrary),
+    "a behavior in a behavior": ({"behavior": Hold(3, Contrary(QScore()))}, "behavior.inner", Contrary),
+    "a score": ({"behavior": Argmax(Cautious())}, "behavior.score", Cautious),
+    "a function as a score": ({"behavior": Argmax(scored)}, "behavior.score", scored),
+    "a hook": ({"hooks": ["distill(100, 2)", Counter()]}, r"hooks\[1\]", Counter),
+}
+
+
+@pytest.fixture
+def own_tags(monkeypatch):
+    for name in ("OBJECTS", "NAMED", "TAGS"):
+        monkeypatch.setattr(tags, name, dict(getattr(tags, name)))
+
+
+@pytest.mark.parametrize("what", PARTS)
+def test_a_users_part_is_saved_by_its_tag_or_not_at_all(what, tmp_path, own_tags):
+    given, at, own = PARTS[what]
+    model = make(**given).learn(60)
+    with pytest.raises(TypeError, match=rf"^{at} is a .*{own.__name__}, .* no tag: .*register\('mine.{own.__name__}'"):
+        model.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    register("mine.own", own)
+    model.save(tmp_path / "model")
+    with no_code():
+        loaded = QMP.load(tmp_path / "model", env=drifts(), device="cpu")
+    assert equal(weights(model), weights(loaded))
+    assert repr(encoded(model.behavior)) == repr(encoded(loaded.behavior))
+    assert [vars(hook) for hook in loaded.hooks[1:]] == [vars(hook) for hook in model.hooks[1:]]
+    loaded.learn(60)
+    for table in (tags.OBJECTS, tags.NAMED):
+        table.pop("mine.own", None)
+    with pytest.raises(DamagedFile, match=rf"model.zip: {at}: nothing has the tag 'mine.own' here; .*register"):
+        QMP.load(tmp_path / "model")
+
+
+def encoded(behavior):
+    return Encoder({}).encode(behavior)
+
+
+def test_a_schedule_with_a_tag_needs_no_trust(tmp_path, own_tags):
+    register("mine.halved", halved)
+    make(learning_rate=halved).save(tmp_path / "model")
+    with no_code():
+        assert QMP.load(tmp_path / "model", device="cpu").learning_rate is halved
+
+
+def test_a_class_that_moved_is_found_by_its_tag(tmp_path, own_tags):
+    register("mine.own", Contrary)
+    make(behavior=Contrary(QScore())).save(tmp_path / "model")
+    tags.OBJECTS.pop("mine.own")
+    elsewhere = type("Perverse", (Contrary,), {"__module__": "elsewhere"})
+    register("mine.own", elsewhere)
+    assert type(QMP.load(tmp_path / "model", device="cpu").behavior) is elsewhere
+
+
+def test_a_tag_belongs_to_one_class(own_tags):
+    register("mine.own", Contrary)
+    register("mine.own", type("Contrary", (Argmax,), {"__module__": __name__}))  # a cell that ran again
+    with pytest.raises(ValueError, match="'behavior.hold' belongs to qmp_sb3.*Hold; give .*Contrary another"):
+        register("behavior.hold", Contrary)
+    with pytest.raises(ValueError, match="'my own' is none"):
+        register("my own", Contrary)
+    with pytest.raises(TypeError, match="give a class or a function"):
+        register("mine.own", Contrary(QScore()))
 
 
 def test_custom_objects_take_the_place_of_what_is_pickled(tmp_path):
@@ -313,6 +411,7 @@ def shorten_moments(state: dict) -> None:
     state["state"][0]["exp_avg"] = state["state"][0]["exp_avg"][:5]
 
 
+UDS_NODE = {"~": "part", "tag": "sharing.uds", "is": "uds(0)", "state": {"quantile": 0.0, "reward": None}}
 PICKLED = base64.b64encode(pickle.dumps(Payload())).decode()
 ATTACKS = {
     "pickled bytes among the data": (
@@ -339,13 +438,13 @@ ATTACKS = {
     "a member somewhere": (lambda path: forge(path, more={"/etc/x.safetensors": b""}), "unknown member '/etc/x"),
     "a member that unpacks": (lambda path: forge(path, zipfile.ZIP_DEFLATED, {"data": b" " * 10**7}), "unpacks to"),
     "a class that runs programs": (
-        lambda path: forge(path, behavior={"~": "object", "class": "subprocess.Popen", "state": {}}),
-        "behavior: the class 'subprocess.Popen' is none",
+        lambda path: forge(path, behavior={"~": "object", "tag": "subprocess.Popen", "state": {}}),
+        "behavior: nothing has the tag 'subprocess.Popen'",
     ),
     "a method's place": (lambda path: forge(path, train=1), "'train' is no attribute of a QMP"),
     "a dunder": (lambda path: forge(path, __class__=1), "'__class__' is no attribute"),
     "another policy": (
-        lambda path: forge(path, policy_class={"~": "class", "is": "torch.nn.modules.activation.ReLU"}),
+        lambda path: forge(path, policy_class={"~": "named", "is": "torch.nn.ReLU"}),
         "its policy is <class 'torch",
     ),
     "a sentence": (
@@ -377,7 +476,7 @@ ATTACKS = {
     "networks of another form": (lambda path: forge(path, policy_kwargs={"net_arch": [9]}), "is damaged"),
     "a text for a number": (lambda path: forge(path, policy_kwargs=3), "its content makes no QMP"),
     "a replay buffer of another form": (
-        lambda path: forge(path, replay_buffer={"~": "object", "class": "qmp_sb3.replay.sharing.UDS", "state": {}}),
+        lambda path: forge(path, replay_buffer=UDS_NODE),
         "a UDS, not a MultiTaskReplayBuffer",
     ),
     "data that are none": (lambda path: forge(path, more={"data": b"[1, 2"}), "no JSON of a model"),
@@ -434,7 +533,7 @@ REPLAY_LIES = {
     "slots of other tasks": lambda state: state.update(n_envs=7),
     "more tasks": lambda state: state.update(n_tasks=4),
     "columns that it has not": lambda state: state.update(columns={"chosen": (5,)}),
-    "a layout that is none": lambda state: state.update(layout=state["allocation"]),
+    "a layout that is none": lambda state: state.update(layout=state["replay"]),
 }
 
 
