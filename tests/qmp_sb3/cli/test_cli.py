@@ -391,7 +391,7 @@ def test_eval_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads(capsys.readouterr().out)
     assert result["steps"] == 1000 and result["seed"] == 3
     assert result["tasks"] == list(qmp_envs.task_names(REACHER))
-    assert np.shape(result["returns"]) == (5, 2) == np.shape(result["success_any"])
+    assert np.shape(result["return"]) == (5, 2) == np.shape(result["success_any"])
 
 
 def test_eval_table(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,4 +132,4 @@ def test_options_of_the_task_set_and_the_environments_are_taken(tmp_path: Path) 
     assert run(spec, tmp_path / "run").finished
     trained = TrainedRun.open(tmp_path / "run")
     assert trained.spec == spec == RunSpec.from_file(RunDirectory(tmp_path / "run").config(), "config.yaml")
-    assert trained.evaluate(1, 0).lengths.max() == 7
+    assert trained.evaluate(1, 0)["length"].max() == 7
