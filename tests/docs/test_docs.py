@@ -25,8 +25,7 @@ import pytest
 
 import qmp_envs
 from docs.generators import tables
-from qmp_sb3.experiments import RunSpec
-from qmp_sb3.experiments.runs import run
+from qmp_sb3.experiments import RunSpec, run
 from qmp_sb3.experiments.runs.live import Display
 
 ID = "QMP/MultistageReacher-v0"

@@ -34,7 +34,7 @@ def test_every_task_gets_its_episodes(id, share):
     assert (result["length"] <= width).all()
     again = evaluate(policy, id, seeds=(0, 1), episodes=3, max_episode_steps=width)
     for measure in MEASURES:
-        np.testing.assert_array_equal(result[measure], getattr(again, measure))
+        np.testing.assert_array_equal(result[measure], again[measure])
 
 
 def test_the_untrained_floor_of_the_reacher():

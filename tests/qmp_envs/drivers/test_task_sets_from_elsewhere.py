@@ -13,8 +13,7 @@ import pytest
 import qmp_envs
 from qmp_sb3 import QMP, make_multitask_vec_env, presets
 from qmp_sb3.cli import main
-from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun
-from qmp_sb3.experiments.runs import run
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run
 
 ID = "Elsewhere/Reacher-v3"
 SMALL = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 40, "batch_size": 8, "buffer_size": 1000}

@@ -24,9 +24,9 @@ from qmp_sb3 import presets
 from qmp_sb3.cli import UsageError, main
 from qmp_sb3.cli.main import parse
 from qmp_sb3.cli.words import override
-from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, engines
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, engines, run
 from qmp_sb3.experiments.benchmarks import scales
-from qmp_sb3.experiments.runs import run, video
+from qmp_sb3.experiments.runs import video
 from qmp_sb3.experiments.runs.live import LiveTable, PlainLines
 from qmp_sb3.experiments.runs.run import extend
 from qmp_sb3.experiments.tuning import samplers

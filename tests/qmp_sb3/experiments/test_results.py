@@ -15,12 +15,12 @@ from qmp_envs.results.table import Results
 from qmp_envs.results.validation import problems
 from qmp_sb3.cli import main
 from qmp_sb3.cli.main import parse
-from qmp_sb3.experiments import RunDirectory, RunSpec
+from qmp_sb3.experiments import RunDirectory, RunSpec, run
 from qmp_sb3.experiments.analysis import exports
 from qmp_sb3.experiments.analysis.comparison import compare
 from qmp_sb3.experiments.analysis.results import common_end, curves, read_runs, scores, tell_apart
 from qmp_sb3.experiments.analysis.statistics import AGGREGATES
-from qmp_sb3.experiments.runs import provenance, run
+from qmp_sb3.experiments.runs import provenance
 from qmp_sb3.experiments.runs.mixture import Mixture
 from tests.qmp_sb3.experiments.synthetic_runs import evaluation_of, synthetic_run
 

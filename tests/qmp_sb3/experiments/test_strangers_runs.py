@@ -14,8 +14,7 @@ import yaml
 
 from qmp_sb3 import presets
 from qmp_sb3.cli import main
-from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun
-from qmp_sb3.experiments.runs import run
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run
 from qmp_sb3.experiments.runs.run import extend
 from qmp_sb3.serialization import UntrustedFile
 from tests.qmp_sb3.cli.test_cli import ID, quick_spec
