@@ -89,7 +89,7 @@ def first_look(id: str, steps: int, episodes: int, seed: int) -> Result:
     random = evaluate_tasks(chance, env, episodes, EVALUATION_SEED)
     env.close()
     finite = logger.finite and parameters
-    return Result(id, own.task_names, own.returns, random.returns, model._n_updates, finite, seconds)
+    return Result(id, own.task_names, own["return"], random["return"], model._n_updates, finite, seconds)
 
 
 def sets(results: Sequence[Result], steps: int) -> str:

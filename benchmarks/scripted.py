@@ -52,7 +52,7 @@ def rows(id: str, episodes: int, seed: int, tasks: Sequence[str] | None = None) 
     return [
         (f"`{id}`", f"`{name}`", f"{solved.sum():.0f} of {episodes}", f"{returns.mean():.0f} ± {returns.std():.0f}")
         for result in results
-        for name, solved, returns in zip(result.task_names, result.success_any, result.returns, strict=True)
+        for name, solved, returns in zip(result.task_names, result["success_any"], result["return"], strict=True)
     ]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from qmp_envs.measures import MEASURES
 from qmp_envs.registry import task_names
 
 Policy = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -20,25 +21,26 @@ begin there."""
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per-episode results: arrays ``(tasks, episodes)`` float64, NaN where a measure does not exist."""
+    """Per-episode results of every task: ``evaluation["return"]`` is an array ``(tasks, episodes)``.
+
+    ``return`` is the undiscounted sum of rewards, ``length`` the steps; ``success_any`` is 1 if any step of the episode
+    had ``success``, ``success_all`` if the last one had ``is_success``; ``subgoals`` is the share of the stages that
+    were completed at the end.
+
+    :param values: name of each of :data:`~qmp_envs.measures.MEASURES` -> float64, NaN where it does not exist
+    """
 
     task_names: tuple[str, ...]
-    returns: np.ndarray
-    """Sum of rewards, undiscounted."""
-    lengths: np.ndarray
-    """Steps."""
-    success_any: np.ndarray
-    """1 if any step of the episode had ``success``: the measure of the published curves."""
-    success_all: np.ndarray
-    """1 if the last step had ``is_success``: the whole task was done."""
-    stages: np.ndarray
-    """Share of the stages that were completed at the episode's end."""
+    values: Mapping[str, np.ndarray]
 
-    def per_task(self, measure: str) -> np.ndarray:
-        """The mean ``(tasks,)`` of one of the measures: the names of the arrays above."""
+    def __getitem__(self, measure: str) -> np.ndarray:
         if measure not in MEASURES:
             raise ValueError(f"Unknown measure {measure!r}; measures: {', '.join(MEASURES)}.")
-        return getattr(self, measure).mean(axis=1)
+        return self.values[measure]
+
+    def per_task(self, measure: str) -> np.ndarray:
+        """The mean ``(tasks,)`` of a measure."""
+        return self[measure].mean(axis=1)
 
     def mean(self, measure: str) -> float:
         """The mean over tasks and episodes; every task counts the same."""
@@ -48,11 +50,8 @@ class Evaluation:
     def concatenate(cls, evaluations: Iterable[Evaluation]) -> Evaluation:
         """All episodes of several evaluations of the same tasks, in order."""
         evaluations = list(evaluations)
-        arrays = {name: np.concatenate([getattr(e, name) for e in evaluations], axis=1) for name in MEASURES}
-        return cls(evaluations[0].task_names, **arrays)
-
-
-MEASURES = tuple(field.name for field in fields(Evaluation) if field.name != "task_names")
+        values = {name: np.concatenate([one[name] for one in evaluations], axis=1) for name in MEASURES}
+        return cls(evaluations[0].task_names, values)
 
 
 def evaluate(policy: Policy, id: str, seeds: Sequence[int] = (0,), episodes: int = 10, **env_kwargs: Any) -> Evaluation:
@@ -118,11 +117,11 @@ def run_episodes(
         if not starting.any():
             continue
         ended = {
-            "returns": totals,
-            "lengths": lengths,
+            "return": totals,
+            "length": lengths,
             "success_any": any_success,
             "success_all": _step_values(infos, "is_success", starting),
-            "stages": _step_values(infos, "stages_completed", starting) / (num_stages or np.nan),
+            "subgoals": _step_values(infos, "stages_completed", starting) / (num_stages or np.nan),
         }
         for slot in np.flatnonzero(starting & (recorded < per_slot)):
             place = rows[slot], columns[slot] + recorded[slot]
@@ -130,7 +129,7 @@ def run_episodes(
                 results[name][place] = values[slot]
         recorded += starting
         totals[starting], lengths[starting], any_success[starting] = 0.0, 0.0, np.nan
-    return Evaluation(_names(envs, task_ids), **results)
+    return Evaluation(_names(envs, task_ids), results)
 
 
 def _places(task_ids: np.ndarray, num_tasks: int, episodes: int) -> tuple[np.ndarray, np.ndarray, int]:

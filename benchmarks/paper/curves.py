@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from qmp_envs.atomic_files import write_text
+from qmp_envs.measures import SHARES
+from qmp_envs.results.table import Results
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
 RESULTS = Path(__file__).parent / "results"
 LAST = 3  # evaluations that a result is the mean of: single ones drop when a task is lost for a moment
-MEASURES = {"success_any": "successes_any", "success_all": "successes", "subgoals": "stages"}
-"""Measure of success -> its array in ``evaluations.npz``."""
-ARRAYS = {**MEASURES, "returns": "results"}
-"""The same of all measures; returns are those of the environment, whatever scale a learner sees."""
+KEPT = (*SHARES, "return")
+"""The measures of a curve; returns are those of the environment, whatever scale a learner sees."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,13 @@ class Curves:
 
     @classmethod
     def read(cls, path: Path) -> Curves:
-        """From a run directory's ``evaluations.npz`` and, if it is finished, ``result.json``."""
+        """From a run directory's results and, if it is finished, ``result.json``."""
         result = RunDirectory(path).result() or {"seconds": float("nan"), "steps": 1}
-        with np.load(path / "evaluations.npz") as saved:
-            tasks = len(saved["task_names"])
-            there = {name: key for name, key in ARRAYS.items() if key in saved}
-            by_task = {name: saved[key].reshape(len(saved[key]), tasks, -1) for name, key in there.items()}
-            values = {name: episodes.mean(axis=2) for name, episodes in by_task.items()}
-            return cls(saved["timesteps"], values, result["seconds"] / result["steps"])
+        rows = Results.read(path).where(policy="own")
+        steps = np.unique(rows.column("step"))
+        shape = (len(steps), len(rows.tasks), -1)
+        values = {name: rows.column(name).reshape(shape).mean(axis=2) for name in KEPT}
+        return cls(steps, values, result["seconds"] / result["steps"])
 
     @classmethod
     def from_record(cls, record: Mapping) -> Curves:

@@ -46,7 +46,7 @@ def routes() -> str:
 def gravities() -> str:
     """Returns over time and of each gravity, of all recorded runs of the HalfCheetah, in Markdown."""
     runs, tasks = load(RESULTS / "cheetah.json"), qmp_envs.task_names(RECORDED["cheetah"])
-    return f"{tables.over_time(runs, 'returns', 'mean return at', ',.0f')}\n\n{tables.returns(runs, tasks)}\n"
+    return f"{tables.over_time(runs, 'return', 'mean return at', ',.0f')}\n\n{tables.returns(runs, tasks)}\n"
 
 
 def rewrite(text: str) -> str:

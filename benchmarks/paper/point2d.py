@@ -106,8 +106,8 @@ class Curves(BaseCallback):
             env = make_multitask_vec_env([gym.make(ID) for _ in range(self.model.n_tasks)])
             result = evaluate_tasks(OwnPolicy(self.model), env, episodes=1)
             self.steps.append(self.n_calls)
-            self.returns.append(result.returns[:, 0])
-            self.reached.append(result.success_any[:, 0])
+            self.returns.append(result["return"][:, 0])
+            self.reached.append(result["success_any"][:, 0])
         return True
 
 

@@ -40,7 +40,7 @@ def read(path: Path, unfinished: bool = False) -> tuple[RunSpec, dict[str, Any]]
     config = directory.config()
     spec = RunSpec.from_dict(config["run"])
     one_of(f"{path}: task set", spec.env, FILES)
-    if not directory.evaluations.is_file():
+    if not directory.results.is_file():
         raise ValueError(f"{path} has no evaluation yet")
     run = Curves.read(path)
     if directory.result() is None and not unfinished:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.paper.curves import MEASURES, Curves
+from benchmarks.paper.curves import Curves
+from qmp_envs.measures import SHARES
 
 COLUMNS = 10  # points in time that a table shows, at most
 SPARSE = 3  # index of the Reacher's task with a sparse reward
@@ -55,7 +56,7 @@ def reacher(by_method: Mapping[str, list[Curves]], steps: int) -> str:
 
 def summary(runs: Sequence[Curves], steps: int) -> dict[str, np.ndarray]:
     """Per measure, the mean over tasks of every run, ``(runs,)``; with ``sparse solved``: 1 where task 3 is solved."""
-    result = {measure: np.array([one.at(measure, steps).mean() for one in runs]) for measure in MEASURES}
+    result = {measure: np.array([one.at(measure, steps).mean() for one in runs]) for measure in SHARES}
     result["sparse solved"] = np.array([one.at("success_any", steps)[SPARSE] > 0.5 for one in runs], dtype=float)
     return result
 
@@ -90,6 +91,6 @@ def returns(by_method: Mapping[str, list[Curves]], tasks: Sequence[str]) -> str:
     end = min(int(one.steps[-1]) for runs in by_method.values() for one in runs)
     lines = [f"| return at {end:,} steps | mean | {' | '.join(tasks)} |", "|---" * (len(tasks) + 2) + "|"]
     for method, runs in by_method.items():
-        last = np.mean([one.at("returns", end) for one in runs], axis=0)  # (tasks,)
+        last = np.mean([one.at("return", end) for one in runs], axis=0)  # (tasks,)
         lines.append(f"| {method} | {last.mean():,.0f} | {' | '.join(f'{value:,.0f}' for value in last)} |")
     return "\n".join(lines)

@@ -21,6 +21,7 @@ import pyarrow.parquet
 
 from qmp_envs import atomic_files
 from qmp_envs.evaluation import Evaluation
+from qmp_envs.measures import MEASURES
 from qmp_envs.registry import ENTRIES
 from qmp_envs.results import provenance
 
@@ -47,14 +48,6 @@ COLUMNS = pa.schema(
 )
 RUN = ("task_set", "method", "seed")
 """The columns that tell runs apart."""
-MEASURES = {
-    "return": "returns",
-    "length": "lengths",
-    "success_any": "success_any",
-    "success_all": "success_all",
-    "subgoals": "stages",
-}
-"""Column: name in :class:`~qmp_envs.evaluation.Evaluation`."""
 POLICIES = ("own", "mixture")
 ABOUT = ("schema", "run", "command", "git", "versions", "machine", "seconds", "reward", "settings")
 """The keys of a run's description."""
@@ -97,13 +90,13 @@ class Results:
         """
         if policy not in POLICIES:
             raise ValueError(f"policy is {policy!r}; it must be {' or '.join(map(repr, POLICIES))}")
-        tasks, episodes = evaluation.returns.shape
+        tasks, episodes = evaluation["return"].shape
         constant = {"task_set": task_set, "method": method, "seed": seed, "step": step, "policy": policy}
         values: dict[str, Any] = {name: [value] * (tasks * episodes) for name, value in constant.items()}
         values["seconds"] = [seconds] * (tasks * episodes)
         values["task"] = np.repeat(np.array(evaluation.task_names, dtype=object), episodes)
         values["episode"] = np.tile(np.arange(episodes), tasks)
-        values |= {column: getattr(evaluation, name).reshape(-1) for column, name in MEASURES.items()}
+        values |= {name: evaluation[name].reshape(-1) for name in MEASURES}
         given = {
             "schema": SCHEMA_VERSION,
             "run": {"env": task_set, "method": method, "seed": seed},
@@ -116,6 +109,11 @@ class Results:
             "settings": {},
         }
         return cls(table(values), {**given, **(about or {})})
+
+    def evaluation(self) -> Evaluation:
+        """The arrays of a single evaluation of one policy, as :meth:`of` got them."""
+        shape = (len(self.tasks), -1)
+        return Evaluation(self.tasks, {name: self.column(name).astype(float).reshape(shape) for name in MEASURES})
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Results:
@@ -160,6 +158,18 @@ class Results:
             write_parquet(path, self.table, self.about)
         else:
             raise ValueError(f"cannot write {path.name!r}: results end in .parquet or .csv")
+
+    def to_bytes(self) -> bytes:
+        """As :meth:`from_bytes` reads it, to stand in another file."""
+        sink = pa.BufferOutputStream()
+        write_table(sink, self.table, self.about)
+        return sink.getvalue().to_pybytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Results:
+        """What :meth:`to_bytes` gave."""
+        rows = pa.parquet.read_table(pa.BufferReader(data))
+        return cls(rows.replace_schema_metadata(None), json.loads(rows.schema.metadata[b"qmp"]))
 
     @classmethod
     def concatenate(cls, several: Iterable[Results]) -> Results:
@@ -277,8 +287,13 @@ def description(path: Path) -> Any:
 
 def write_parquet(path: Path, rows: pa.Table, about: Mapping[str, Any]) -> None:
     """Write rows with a description in the metadata, whole or not at all."""
+    replace(path, lambda part: write_table(part, rows, about))
+
+
+def write_table(out: Path | pa.NativeFile, rows: pa.Table, about: Mapping[str, Any]) -> None:
+    """Write rows as Parquet, to a place or a stream."""
     described = rows.replace_schema_metadata({"qmp": json.dumps(about)})
-    replace(path, lambda part: pa.parquet.write_table(described, part, compression="zstd"))
+    pa.parquet.write_table(described, out, compression="zstd")
 
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from qmp_envs import registry
+from qmp_envs.measures import SHARES
 from qmp_envs.results.table import ABOUT, COLUMNS, POLICIES, RUN, SCHEMA_VERSION, description, read_parquet
 from qmp_envs.suggestions import closest
 
@@ -191,7 +192,7 @@ def _wholeness(columns: Columns) -> Iterator[str]:
 
 
 def _half_defined(columns: Columns) -> Iterator[str]:
-    for name in ("success_any", "success_all", "subgoals"):
+    for name in SHARES:
         for id, rows in _places(columns, "task_set"):
             missing = np.isnan(columns[name][rows]) if name in columns else np.zeros(0, bool)
             if missing.any() and not missing.all():

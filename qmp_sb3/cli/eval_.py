@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from qmp_envs.measures import MEASURES
 from qmp_sb3.cli.tables import show
 from qmp_sb3.cli.words import count, find_modules_here, say, usage_errors, whole
 
@@ -46,9 +47,8 @@ def run(options: argparse.Namespace) -> int:
 
 def evaluation_dict(evaluation: Any) -> dict[str, Any]:
     """An evaluation as plain values; a measure that the task set does not define is null."""
-    parts = ("returns", "lengths", "success_any", "success_all", "stages")
     values: dict[str, Any] = {"tasks": list(evaluation.task_names)}
-    for part in parts:
-        rows = getattr(evaluation, part).astype(float).tolist()
-        values[part] = [[None if number != number else number for number in row] for row in rows]
+    for measure in MEASURES:
+        rows = evaluation[measure].astype(float).tolist()
+        values[measure] = [[None if number != number else number for number in row] for row in rows]
     return values

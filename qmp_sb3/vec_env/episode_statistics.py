@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from qmp_envs.measures import MEASURES, SHARES
 from qmp_sb3.vec_env.slot_infos import flags
-
-_SHARES = ("success_any", "success_all", "subgoals")
-_MEASURES = ("ep_rew_mean", "ep_len_mean", *_SHARES)
 
 
 class EpisodeStatistics:
-    """Collects, per task, the last episodes' return, length, both success rules and share of stages.
+    """Collects, per task, the last episodes' return, length, both success rules and share of subgoals.
 
     :param task_names: names of the tasks
     :param num_stages: stages of a task, 0 where there are none
@@ -23,9 +21,7 @@ class EpisodeStatistics:
 
     def __init__(self, task_names: tuple[str, ...], num_stages: int, window: int) -> None:
         self.task_names, self.num_stages = task_names, num_stages
-        self._episodes: list[dict[str, deque]] = [
-            {measure: deque(maxlen=window) for measure in _MEASURES} for _ in task_names
-        ]
+        self._episodes: list[dict[str, deque]] = [{name: deque(maxlen=window) for name in MEASURES} for _ in task_names]
         self._any: np.ndarray = np.zeros(0, dtype=bool)
 
     def restart(self) -> None:
@@ -41,8 +37,8 @@ class EpisodeStatistics:
 
     def _finish(self, slot: int, info: dict[str, Any], episodes: dict[str, deque]) -> None:
         if "episode" in info:
-            episodes["ep_rew_mean"].append(info["episode"]["r"])
-            episodes["ep_len_mean"].append(info["episode"]["l"])
+            episodes["return"].append(info["episode"]["r"])
+            episodes["length"].append(info["episode"]["l"])
         if "success" in info:
             episodes["success_any"].append(float(self._any[slot]))
         if "is_success" in info:
@@ -52,15 +48,15 @@ class EpisodeStatistics:
         self._any[slot] = False
 
     def means(self) -> dict[str, float]:
-        """``"<task>/<measure>"`` and, over the tasks that have it, ``"<measure>"``."""
-        by_task = [{key: float(np.mean(values)) for key, values in one.items() if values} for one in self._episodes]
+        """``"<task>/<measure>"`` and, over the tasks that have it, ``"<measure>"``: the measures' names in the log."""
+        by_task = [{name: float(np.mean(values)) for name, values in one.items() if values} for one in self._episodes]
         result = {
-            f"{name}/{key}": mean
-            for name, one in zip(self.task_names, by_task, strict=True)
-            for key, mean in one.items()
+            f"{task}/{MEASURES[name].rollout}": mean
+            for task, one in zip(self.task_names, by_task, strict=True)
+            for name, mean in one.items()
         }
-        for measure in _SHARES:
+        for measure in SHARES:
             present = [one[measure] for one in by_task if measure in one]
             if present:
-                result[measure] = float(np.mean(present))
+                result[MEASURES[measure].rollout] = float(np.mean(present))
         return result

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from benchmarks.paper import curves, measured, record, tables
 from benchmarks.paper.curves import Curves
 from benchmarks.paper.tables import minutes, reacher, summary
+from qmp_envs.evaluation import Evaluation
+from qmp_envs.results.table import Results
 from qmp_sb3.cli.bench import plan
 from qmp_sb3.cli.main import main, parse
 from qmp_sb3.experiments import RunDirectory, RunSpec
@@ -23,15 +26,13 @@ def written(path: Path, any_of_task_3: list[float], every: int = 100) -> Curves:
     evaluations = len(any_of_task_3)
     successes_any = np.ones((evaluations, 5, 2))
     successes_any[:, 3] = np.array(any_of_task_3)[:, None]
-    path.mkdir()
-    np.savez(
-        path / "evaluations.npz",
-        timesteps=every * np.arange(1, evaluations + 1),
-        successes_any=successes_any.reshape(evaluations, 10),
-        successes=np.zeros((evaluations, 10)),
-        stages=np.full((evaluations, 10), 1 / 3),
-        task_names=np.array(list("abcde")),
-    )
+    others = {"return": 0.0, "length": 1.0, "success_all": 0.0, "subgoals": 1 / 3}
+    values = {name: np.full((5, 2), value) for name, value in others.items()}
+    rows = [
+        Results.of(Evaluation(tuple("abcde"), {**values, "success_any": some}), RECORDED["reacher"], "qmp", 0, step)
+        for step, some in zip(range(every, every * (evaluations + 1), every), successes_any, strict=True)
+    ]
+    reduce(Results.with_rows, rows).write(path / "results.parquet")
     return Curves.read(path)
 
 
@@ -84,7 +85,7 @@ def test_what_a_definition_trained_is_recorded(trained, tmp_path, capsys):
     assert list(loaded) == names
     assert capsys.readouterr().out.splitlines() == [f"{name}, seed 0: 200 of 200 steps" for name in names]
     for name, path in zip(names, trained, strict=True):
-        np.testing.assert_allclose(loaded[name][0].values["returns"], Curves.read(path).values["returns"], atol=0.005)
+        np.testing.assert_allclose(loaded[name][0].values["return"], Curves.read(path).values["return"], atol=0.005)
     [first, _] = json.loads((tmp_path / "results" / "reacher.json").read_text())["runs"]
     assert parse(first["command"].split()[1:]).method == "no-sharing" and first["machine"] and first["versions"]
 
@@ -168,8 +169,8 @@ def test_a_method_without_runs_is_said_to_have_none(tmp_path, monkeypatch):
 
 def test_returns_are_shown_over_time_and_by_task():
     returns = np.array([[100.0, 300.0, 0.0, 0.0, 0.0], [1000.0, 2000.0, 0.0, 0.0, 7000.0]])  # (evaluations, tasks)
-    one = curves.Curves(np.array([1000, 2000]), {"returns": returns}, pace=0.06)
-    over_time = tables.over_time({"paco": [one]}, "returns", "mean return at", ",.0f")
+    one = curves.Curves(np.array([1000, 2000]), {"return": returns}, pace=0.06)
+    over_time = tables.over_time({"paco": [one]}, "return", "mean return at", ",.0f")
     assert over_time.splitlines()[-1] == "| paco | 1 | 80 | 2,000 | 1000.0 |"
     by_task = tables.returns({"paco": [one, one]}, list("abcde"))
     assert by_task.splitlines()[-1] == "| paco | 1,040 | 550 | 1,150 | 0 | 0 | 3,500 |"

@@ -25,9 +25,8 @@ import pytest
 
 import qmp_envs
 from docs.generators import tables
-from qmp_sb3.experiments import RunSpec
+from qmp_sb3.experiments import RunSpec, run
 from qmp_sb3.experiments.runs.live import Display
-from qmp_sb3.experiments.runs.run import run
 
 ID = "QMP/MultistageReacher-v0"
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ from qmp_envs.task_sets.metaworld_cds import rewards as cds_rewards
 from qmp_envs.task_sets.metaworld_cds import scene as cds_scene
 from qmp_envs.task_sets.metaworld_cds import task_set as metaworld_cds
 
-DOCS = Path(__file__).parents[3] / "docs" / "envs"
+DOCS = Path(__file__).parents[2] / "docs" / "envs"
 STALE = "stale: run `python -m docs.generators.environments docs/envs`"
 REACHER = ENTRIES["QMP/MultistageReacher-v0"]
 each_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)

@@ -6,7 +6,8 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import qmp_envs
-from qmp_envs.evaluation import MEASURES, Evaluation, evaluate, run_episodes
+from qmp_envs.evaluation import Evaluation, evaluate, run_episodes
+from qmp_envs.measures import MEASURES
 from tests.sampling import each_batch_share, some
 
 
@@ -28,26 +29,26 @@ def test_every_task_gets_its_episodes(id, share):
     names = qmp_envs.task_names(id)
     assert result.task_names == names and seen[0] == list(range(len(names)))
     for measure in MEASURES:
-        assert getattr(result, measure).shape == (len(names), 6)
+        assert result[measure].shape == (len(names), 6)
         assert result.per_task(measure).shape == (len(names),)
-    assert (result.lengths <= width).all()
+    assert (result["length"] <= width).all()
     again = evaluate(policy, id, seeds=(0, 1), episodes=3, max_episode_steps=width)
     for measure in MEASURES:
-        np.testing.assert_array_equal(getattr(result, measure), getattr(again, measure))
+        np.testing.assert_array_equal(result[measure], again[measure])
 
 
 def test_the_untrained_floor_of_the_reacher():
     """Whoever does nothing has the published success in "stay", on its first step, and no strict success."""
     result = evaluate(idle, "QMP/MultistageReacher-v0", episodes=4)
     assert result.mean("success_any") == pytest.approx(0.2)
-    assert result.mean("success_all") == 0.0 and result.mean("stages") == 0.0
+    assert result.mean("success_all") == 0.0 and result.mean("subgoals") == 0.0
     assert result.per_task("success_any").tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
-    assert np.ptp(result.returns, axis=1).min() > 0.0  # seeds make episodes differ
+    assert np.ptp(result["return"], axis=1).min() > 0.0  # seeds make episodes differ
 
 
 def test_one_task_only():
     result = evaluate(idle, "QMP/MultistageReacher-v0", episodes=2, task="stay")
-    assert result.task_names == ("stay",) and result.returns.shape == (1, 2)
+    assert result.task_names == ("stay",) and result["return"].shape == (1, 2)
 
 
 class Counter(gym.Env):
@@ -93,19 +94,19 @@ def test_counts_by_hand():
     """Two slots of task 0 (3 and 5 steps), two of task 1 (both 1 step); four episodes per task."""
     task_ids = np.array([0, 1, 0, 1])
     result = run_episodes(Remembering(), foreign(3, 1, 5, 1), task_ids, 2, episodes=4, seed=0)
-    np.testing.assert_array_equal(result.lengths, [[3, 3, 5, 5], [1, 1, 1, 1]])
-    np.testing.assert_array_equal(result.returns, result.lengths)
-    np.testing.assert_array_equal(result.success_any, [[1, 1, 1, 1], [0, 0, 0, 0]])
-    np.testing.assert_array_equal(result.success_all, np.ones((2, 4)))
-    assert np.isnan(result.stages).all() and result.task_names == ("task-0", "task-1")
-    assert result.mean("returns") == 2.5
+    np.testing.assert_array_equal(result["length"], [[3, 3, 5, 5], [1, 1, 1, 1]])
+    np.testing.assert_array_equal(result["return"], result["length"])
+    np.testing.assert_array_equal(result["success_any"], [[1, 1, 1, 1], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(result["success_all"], np.ones((2, 4)))
+    assert np.isnan(result["subgoals"]).all() and result.task_names == ("task-0", "task-1")
+    assert result.mean("return") == 2.5
 
 
 def test_environments_that_say_nothing_about_success():
     envs = SyncVectorEnv([lambda: gym.make("Pendulum-v1")] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     result = run_episodes(lambda o, _: np.zeros((len(o), 1), np.float32), envs, np.array([0, 1]), 2, 1, seed=0)
-    assert result.lengths.tolist() == [[200.0], [200.0]]
-    assert np.isnan(result.success_any).all() and np.isnan(result.success_all).all()
+    assert result["length"].tolist() == [[200.0], [200.0]]
+    assert np.isnan(result["success_any"]).all() and np.isnan(result["success_all"]).all()
 
 
 def test_errors():
@@ -121,4 +122,4 @@ def test_errors():
     with pytest.raises(ValueError, match="at least"):
         evaluate(policy, "QMP/Point2D-v0", episodes=0)
     with pytest.raises(ValueError, match="Unknown measure"):
-        Evaluation(("a",), *[np.zeros((1, 1))] * 5).mean("sucess")
+        Evaluation(("a",), dict.fromkeys(MEASURES, np.zeros((1, 1)))).mean("sucess")

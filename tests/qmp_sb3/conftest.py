@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qmp_sb3.experiments import RunSpec
-from qmp_sb3.experiments.runs.run import run
+from qmp_sb3.experiments import RunSpec, run
 from tests.qmp_sb3.experiments.synthetic_runs import synthetic_run
 
 METHODS = ("no-sharing", "qmp")

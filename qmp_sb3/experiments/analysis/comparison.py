@@ -9,19 +9,16 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from qmp_envs.results.table import MEASURES, Results
+from qmp_envs.measures import MEASURES, SHARES
+from qmp_envs.results.table import Results
 from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.analysis import statistics
 from qmp_sb3.experiments.analysis.results import common_end, is_finished, progress, scores
 from qmp_sb3.experiments.analysis.statistics import Interval
-from qmp_sb3.experiments.runs.summary import COLUMNS, cell
+from qmp_sb3.experiments.runs.summary import cell
 
 HEADINGS = {"iqm": "IQM", "mean": "mean", "median": "median", "optimality_gap": "optimality gap"}
 """Statistic: heading of its column."""
-NO_SHARES = ("return", "length")
-"""Measures that have no upper limit of 1."""
-NO_RANKS = ("length",)
-"""Measures of which neither more nor less is better."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class Row:
     :param statistic: name of :data:`~qmp_sb3.experiments.analysis.statistics.AGGREGATES`
     :param value: of the statistic over runs and tasks
     :param mean: over runs and tasks
-    :param rank: mean over tasks of the method's rank among the compared ones; 1 is the best. None for
-        :data:`NO_RANKS`
+    :param rank: mean over tasks of the method's rank among the compared ones; 1 is the best. None where
+        neither more nor less is better
     :param tasks: task -> mean over runs
     """
 
@@ -90,7 +87,7 @@ class Comparison:
                 table.add_section()
             by_task = [cell(name, row.tasks[task]) for task in self.tasks] if tasks else []
             values = [cell(name, float(row.value.value)), _interval(name, row.value), cell(name, float(row.mean.value))]
-            first = COLUMNS[name] if name != shown else ""
+            first = MEASURES[name].heading if name != shown else ""
             rank = "-" if row.rank is None else f"{row.rank:.1f}"
             table.add_row(first, row.method, str(row.runs), f"{row.step:,}", *values, rank, *by_task)
             shown = name
@@ -121,17 +118,17 @@ def compare(
     :raises ValueError: for an unknown statistic, one that the measure does not have, and as :func:`scores`
     """
     of_scores = statistics.AGGREGATES[one_of("statistic", statistic, statistics.AGGREGATES)]
-    without = NO_SHARES if statistic == "optimality_gap" else ()
+    without = set(MEASURES).difference(SHARES) if statistic == "optimality_gap" else set()
     runs, notes = _counted(runs, at)
     if measures is None:
         whole = [name for name in MEASURES if not any(np.isnan(run.column(name)).any() for run in runs)]
         measures = [name for name in whole if name not in without]
-    for name in set(measures).intersection(without):
+    for name in without.intersection(measures):
         raise ValueError(f"{name} has no {statistic}: that is the distance of a share to 1")
     rows, end = [], common_end(runs) if at is None else at
     for measure in measures:
         by_method = scores(runs, measure, at, last, policy)
-        ranked = measure not in NO_RANKS
+        ranked = MEASURES[measure].larger_is_better is not None
         ranks = statistics.mean_ranks(*by_method.values()).tolist() if ranked else [None] * len(by_method)
         for (method, values), rank in zip(by_method.items(), ranks, strict=True):
             value, mean = (
@@ -168,4 +165,4 @@ def _interval(measure: str, interval: Interval) -> str:
     low, high = float(interval.low), float(interval.high)
     if np.isnan(low):
         return "one run"
-    return f"{low:,.1f} to {high:,.1f}" if measure in NO_SHARES else f"{low:.0%} to {high:.0%}"
+    return f"{low:.0%} to {high:.0%}" if measure in SHARES else f"{low:,.1f} to {high:,.1f}"

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from qmp_envs.results.table import MEASURES, Results, replace
+from qmp_envs.measures import MEASURES
+from qmp_envs.results.table import Results, replace
+from qmp_sb3.evaluation.evaluations_file import write_evaluations
 from qmp_sb3.experiments.analysis.results import by_task_set, common_end, curves, scores
-from qmp_sb3.experiments.runs.evaluations_file import write_evaluations
 
 
 def evaluations(runs: Sequence[Results], out: Path) -> list[Path]:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qmp_envs.results.table import FILE_NAME, MEASURES, POLICIES, Results
+from qmp_envs.measures import MEASURES
+from qmp_envs.results.table import FILE_NAME, POLICIES, Results
 from qmp_envs.suggestions import closest
-from qmp_sb3.experiments.runs.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "is_finished",
     "progress",
     "read_runs",
-    "read_place",
     "result_places",
     "scores",
     "tell_apart",
@@ -46,7 +45,9 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> list[Results]:
     :raises FileNotFoundError: for a path without results
     :raises ValueError: if a file is damaged, or the same run is there twice
     """
-    found = [(run, place) for path in paths for place in result_places(Path(path)) for run in read_place(place).runs()]
+    found = [
+        (run, place) for path in paths for place in result_places(Path(path)) for run in Results.read(place).runs()
+    ]
     runs = tell_apart([run for run, _ in found])
     places: dict[tuple[str, str, int], Path] = {}
     for run, (_, place) in zip(runs, found, strict=True):
@@ -61,21 +62,10 @@ def result_places(path: Path) -> list[Path]:
     """Files and run directories that a path stands for."""
     if not path.is_dir() or (path / FILE_NAME).is_file() or RunDirectory(path).is_run:
         return [path]
-    places = [place for place in sorted(path.iterdir()) if _has_results(place)]
+    places = [place for place in sorted(path.iterdir()) if (place / FILE_NAME).is_file()]
     if not places:
         raise FileNotFoundError(f"{path}: no results there (no {FILE_NAME}, nor folders that have one)")
     return places
-
-
-def _has_results(path: Path) -> bool:
-    return (path / FILE_NAME).is_file() or RunDirectory(path).is_run and RunDirectory(path).evaluations.is_file()
-
-
-def read_place(place: Path) -> Results:
-    """Results of a file or a run directory, which may be from before there was :data:`FILE_NAME`."""
-    if place.is_dir() and not (place / FILE_NAME).is_file():
-        return results_of_evaluations(place)
-    return Results.read(place)
 
 
 def tell_apart(runs: Sequence[Results]) -> list[Results]:

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import qmp_envs
+from qmp_envs import measures
 from qmp_sb3.experiments.benchmarks.scales import Scale
 from qmp_sb3.experiments.runs.run_spec import RunSpec
 from qmp_sb3.methods import presets
 
 MEASURES = {
-    "success_any": "share of episodes in which some step met the success condition",
-    "success_all": "share of episodes that ended with the whole task done",
-    "subgoals": "share of the subgoals that were reached",
-    "return": "sum of an episode's rewards",
+    **{name: measures.MEASURES[name].meaning for name in measures.BY_IMPORTANCE if name != "length"},
     "borrowed": "share of the training steps in which another task's policy acted",
     "hours": "wall time of a run",
 }

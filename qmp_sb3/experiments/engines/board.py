@@ -11,10 +11,11 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from qmp_envs.measures import MEASURES
 from qmp_sb3.experiments.engines.job import Job
 from qmp_sb3.experiments.engines.progress import Progress
 from qmp_sb3.experiments.runs.live import clock
-from qmp_sb3.experiments.runs.summary import COLUMNS, cell
+from qmp_sb3.experiments.runs.summary import cell
 
 POLL_SECONDS = 1.0
 SHOWN = ("success_any", "success_all", "return")
@@ -165,7 +166,7 @@ class LiveBoard(_Reading):
 def _figure(progress: Progress) -> str:
     """The first measure that the task set defines, ``-`` before the first evaluation."""
     measure = next((one for one in SHOWN if one in progress.means), None)
-    return "-" if measure is None else f"{COLUMNS[measure]} {cell(measure, progress.means[measure])}"
+    return "-" if measure is None else f"{MEASURES[measure].heading} {cell(measure, progress.means[measure])}"
 
 
 def _left(progress: Progress) -> str:
@@ -173,7 +174,7 @@ def _left(progress: Progress) -> str:
 
 
 def _sentence(progress: Progress) -> str:
-    figures = "  ".join(f"{COLUMNS[one]} {progress.means[one]:.2f}" for one in SHOWN if one in progress.means)
+    figures = "  ".join(f"{MEASURES[one].heading} {progress.means[one]:.2f}" for one in SHOWN if one in progress.means)
     speed = f", {progress.speed:,.0f} steps/s, {_left(progress)} left" if progress.speed > 0.0 else ""
     evaluated = f", at {progress.evaluated_at:,}: {figures}" if figures else ""
     return f"{progress.steps:,} of {progress.total:,} steps{speed}{evaluated}"

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from qmp_envs.measures import MEASURES, SHARES
 from qmp_sb3.experiments.analysis.statistics import Interval
 from qmp_sb3.experiments.report.estimates import of_all_tasks, of_each_task
 from qmp_sb3.experiments.report.figure import (
@@ -23,7 +24,7 @@ from qmp_sb3.experiments.report.figure import (
 )
 from qmp_sb3.experiments.report.palette import Style
 from qmp_sb3.experiments.report.sources import TaskSetRuns
-from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, RATES, axis_labels, listed, number_of, value
+from qmp_sb3.experiments.report.words import axis_labels, listed, number_of, value
 
 MOST_POINTS = 100
 """Points that a curve of all tasks has at most, and that all panels of a task set share."""
@@ -49,16 +50,16 @@ def total(runs: TaskSetRuns, measure: str) -> Figure:
                 _record(method, step, mean, seed=seed) for step, mean in zip(steps.tolist(), of_tasks, strict=True)
             ]
         ends.append(f"{method} {value(float(values[..., -1].mean()), measure)}")
-    name = MEASURES[measure]
+    name = MEASURES[measure].label
     description = f"Learning curves of {listed(runs.methods)}: {name} over steps. At the end: {listed(ends, 20)}."
     return Figure(
         f"{runs.slug}-{measure}",
-        f"Learning curves: {MEASURES[measure]}, mean of {number_of(len(runs.tasks), 'task')}",
-        f"{MEANINGS[measure].capitalize()}, of each task's own deterministic policy. {runs.about_seeds()} "
+        f"Learning curves: {MEASURES[measure].label}, mean of {number_of(len(runs.tasks), 'task')}",
+        f"{MEASURES[measure].meaning.capitalize()}, of each task's own deterministic policy. {runs.about_seeds()} "
         f"{_band(runs)} The x axis counts environment steps of all tasks together.",
         chart(runs.styles_of(runs.methods), measure, every_run=True, height=300),
         (Panel("all tasks", columns_of(records, NAMES), description),),
-        {name: heading.format(MEASURES[measure]) for name, heading in HEADINGS.items()},
+        {name: heading.format(MEASURES[measure].label) for name, heading in HEADINGS.items()},
         settings={"until": runs.end},
     )
 
@@ -79,17 +80,19 @@ def by_task(runs: TaskSetRuns, measure: str) -> Figure:
             for record in records_of(method, steps, Interval(*(array[place] for array in interval)))
         ]
         ends = [f"{m} {value(float(v.value[place, -1]), measure)}" for m, (_, v) in curves.items()]
-        description = f"Learning curves of task {task}: {MEASURES[measure]} over steps. At the end: {listed(ends, 20)}."
+        description = (
+            f"Learning curves of task {task}: {MEASURES[measure].label} over steps. At the end: {listed(ends, 20)}."
+        )
         panels.append(Panel(task, columns_of(records, NAMES), description))
     longest = max(len(runs.curve(method, measure)[0]) for method in runs.methods)
     thin = f" Drawn at {most} of up to {longest} evaluations." if longest > most else ""
     return Figure(
         f"{runs.slug}-{measure}-tasks",
-        f"Every task: {MEASURES[measure]}",
+        f"Every task: {MEASURES[measure].label}",
         f"As above, one task at a time. {_band(runs)}{thin}",
         chart(runs.styles_of(runs.methods), measure, every_run=False, height=150),
         tuple(panels),
-        {name: heading.format(MEASURES[measure]) for name, heading in HEADINGS.items() if name != "seed"},
+        {name: heading.format(MEASURES[measure].label) for name, heading in HEADINGS.items() if name != "seed"},
         kind="grid",
         settings={"until": runs.end},
     )
@@ -97,15 +100,15 @@ def by_task(runs: TaskSetRuns, measure: str) -> Figure:
 
 def chart(styles: Mapping[str, Style], measure: str, every_run: bool, height: int) -> Chart:
     """Lines with bands over steps; parameters say which methods are shown, from where to where."""
-    form = ".0%" if measure in RATES else ",.4~r"
+    form = ".0%" if measure in SHARES else ",.4~r"
     methods = list(styles)
     color, dash = method_scales(styles)
     # The step of a run's last evaluation is the end of the axis.
     window = alt.Scale(nice=False, domain=[alt.expr("from"), alt.expr("until")])
     x = alt.X("step:Q", title="environment steps", scale=window)
     x = x.axis(labelExpr=SHORT, tickCount=6 if height > 200 else 3, labelFlush=True)
-    scale = alt.Scale(domain=[0, 1]) if measure in RATES else alt.Scale(zero=False)
-    y = alt.Y("mean:Q", title=MEASURES[measure], scale=scale).axis(tickCount=4, labelExpr=axis_labels(measure))
+    scale = alt.Scale(domain=[0, 1]) if measure in SHARES else alt.Scale(zero=False)
+    y = alt.Y("mean:Q", title=MEASURES[measure].label, scale=scale).axis(tickCount=4, labelExpr=axis_labels(measure))
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
     mean = shown.transform_filter("datum.seed === null")
     drag = alt.selection_interval(
@@ -116,7 +119,7 @@ def chart(styles: Mapping[str, Style], measure: str, every_run: bool, height: in
     tooltip = [
         alt.Tooltip("method:N"),
         alt.Tooltip("step:Q", title="steps", format=","),
-        alt.Tooltip("mean:Q", title=MEASURES[measure], format=form),
+        alt.Tooltip("mean:Q", title=MEASURES[measure].label, format=form),
         alt.Tooltip("low:Q", title="from", format=form),
         alt.Tooltip("high:Q", title="to", format=form),
     ]

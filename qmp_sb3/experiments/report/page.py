@@ -14,11 +14,11 @@ from typing import Any
 import jinja2
 import vl_convert
 
+from qmp_envs.measures import MEASURES
 from qmp_sb3.experiments.report.figure import Columns, Figure
 from qmp_sb3.experiments.report.palette import DARK, FONT, LIGHT, Style, css, vega_config
 from qmp_sb3.experiments.report.rerun import Recipe
 from qmp_sb3.experiments.report.tables import Table
-from qmp_sb3.experiments.report.words import MEANINGS, MEASURES
 from qmp_sb3.experiments.runs.provenance import versions
 
 
@@ -40,7 +40,7 @@ class Block:
     def measures(self) -> list[tuple[str, str, str]]:
         """Name in the results, name and meaning of the measures to choose from."""
         names = self.figures if isinstance(self.figures, Mapping) else ()
-        return [(measure, MEASURES[measure], MEANINGS[measure]) for measure in names]
+        return [(measure, MEASURES[measure].label, MEASURES[measure].meaning) for measure in names]
 
     @property
     def every_figure(self) -> list[Figure]:

@@ -12,6 +12,7 @@ from itertools import combinations
 import altair as alt
 import numpy as np
 
+from qmp_envs.measures import MEASURES, SHARES
 from qmp_sb3.experiments.analysis.statistics import (
     bootstrap,
     mean_ranks,
@@ -23,7 +24,7 @@ from qmp_sb3.experiments.report.figure import Chart, Figure, Panel, columns_of, 
 from qmp_sb3.experiments.report.palette import INK, Style
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import TaskSetRuns
-from qmp_sb3.experiments.report.words import MEASURES, RATES, axis_labels, listed
+from qmp_sb3.experiments.report.words import axis_labels, listed
 
 LEVELS = 51
 """Scores at which a profile is computed."""
@@ -39,7 +40,7 @@ def profile(runs: TaskSetRuns, measure: str) -> Figure:
     """For every score, in what share of runs and tasks a method is above it."""
     scores = runs.scores(measure)
     ends = min(one.min() for one in scores.values()), max(one.max() for one in scores.values())
-    lowest, highest = (0.0, 1.0) if measure in RATES else ends
+    lowest, highest = (0.0, 1.0) if measure in SHARES else ends
     levels = np.linspace(lowest, highest, LEVELS)  # (levels,)
     records, halves = [], []
     for method, values in scores.items():
@@ -49,11 +50,11 @@ def profile(runs: TaskSetRuns, measure: str) -> Figure:
             for level, *point in zip(levels.tolist(), *found, strict=True)
         ]
         halves.append(f"{method} {found.value[LEVELS // 2]:.0%}")
-    middle = f"{levels[LEVELS // 2]:.2f}" if measure in RATES else f"{levels[LEVELS // 2]:,.4g}"
+    middle = f"{levels[LEVELS // 2]:.2f}" if measure in SHARES else f"{levels[LEVELS // 2]:,.4g}"
     return Figure(
         f"{runs.slug}-{measure}-profile",
-        f"Distribution over seeds and tasks: {MEASURES[measure]}",
-        f"Share of all seeds and tasks with more than a level of {MEASURES[measure]} at {runs.scored_at:,} steps "
+        f"Distribution over seeds and tasks: {MEASURES[measure].label}",
+        f"Share of all seeds and tasks with more than a level of {MEASURES[measure].label} at {runs.scored_at:,} steps "
         f"({runs.about_scores()}): higher is better, and where curves cross, neither method is better throughout. "
         f"Bands are 95% stratified bootstrap intervals; a method with one seed has none.{in_a_sentence(remarks(runs))}",
         _profile_chart(runs.styles_of(scores), measure),
@@ -64,7 +65,7 @@ def profile(runs: TaskSetRuns, measure: str) -> Figure:
                 f"Performance profiles. Share of seeds and tasks above {middle}: {listed(halves, 20)}.",
             ),
         ),
-        {"method": "method", "level": f"{MEASURES[measure]} above", "mean": "share", "low": "from", "high": "to"},
+        {"method": "method", "level": f"{MEASURES[measure].label} above", "mean": "share", "low": "from", "high": "to"},
     )
 
 
@@ -85,7 +86,7 @@ def improvement(runs: TaskSetRuns, measure: str) -> Figure:
     said = [f"{one['pair']} {one['mean']:.0%}" for one in records]
     return Figure(
         f"{runs.slug}-{measure}-improvement",
-        f"Probability of improvement: {MEASURES[measure]}",
+        f"Probability of improvement: {MEASURES[measure].label}",
         "Probability that a run of the first method has more than a run of the second on a task, the mean over tasks; "
         "equal ones count half, so 50% is no difference. Lines are 95% stratified bootstrap intervals; where a method "
         f"has one seed, there is none.{in_a_sentence(remarks(runs))}",
@@ -98,14 +99,14 @@ def improvement(runs: TaskSetRuns, measure: str) -> Figure:
 def _profile_chart(styles: Mapping[str, Style], measure: str) -> Chart:
     methods = list(styles)
     color, dash = method_scales(styles)
-    x = alt.X("level:Q", title=f"{MEASURES[measure]} above", scale=alt.Scale(nice=False, zero=False))
+    x = alt.X("level:Q", title=f"{MEASURES[measure].label} above", scale=alt.Scale(nice=False, zero=False))
     x = x.axis(labelExpr=axis_labels(measure), tickCount=6, labelFlush=True)
     y = alt.Y("mean:Q", title="share of seeds and tasks", scale=alt.Scale(domain=[0, 1]))
     y = y.axis(tickCount=4, labelExpr=PERCENT)
     shown = alt.Chart(data()).transform_filter("indexof(shown, datum.method) >= 0")
     tooltip = [
         alt.Tooltip("method:N"),
-        alt.Tooltip("level:Q", title="above", format=".0%" if measure in RATES else ",.4~r"),
+        alt.Tooltip("level:Q", title="above", format=".0%" if measure in SHARES else ",.4~r"),
         *(alt.Tooltip(f"{name}:Q", title=title, format=".0%") for name, title in ESTIMATE.items()),
     ]
     layers = (

@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from qmp_envs.measures import BY_IMPORTANCE
 from qmp_sb3.experiments.analysis.results import (
     Results,
     by_task_set,
     common_end,
     curves,
     is_finished,
-    read_place,
     result_places,
     scores,
     tell_apart,
 )
 from qmp_sb3.experiments.report.palette import Style, styles
-from qmp_sb3.experiments.report.words import MEASURES, listed, number_of
+from qmp_sb3.experiments.report.words import listed, number_of
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 from qmp_sb3.methods import presets
 
@@ -125,7 +125,9 @@ class TaskSetRuns:
     def measures(self) -> tuple[str, ...]:
         """The measures that every run has for every episode, the most important one first."""
         return tuple(
-            measure for measure in MEASURES if not any(np.isnan(run.results.column(measure)).any() for run in self.runs)
+            measure
+            for measure in BY_IMPORTANCE
+            if not any(np.isnan(run.results.column(measure)).any() for run in self.runs)
         )
 
     @cached_property
@@ -214,7 +216,7 @@ def read(paths: Iterable[Path]) -> list[TaskSetRuns]:
     """
     found: list[tuple[Results, Path]] = []
     for file in dict.fromkeys(place.resolve() for path in paths for place in result_places(Path(path))):
-        found += [(run, file) for run in read_place(file).runs()]
+        found += [(run, file) for run in Results.read(file).runs()]
     if not found:
         raise ValueError("the files hold no results: no row in any of them")
     named = tell_apart([results for results, _ in found])

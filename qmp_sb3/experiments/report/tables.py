@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from qmp_envs.measures import MEASURES
 from qmp_sb3.experiments.analysis.results import progress
 from qmp_sb3.experiments.analysis.statistics import bootstrap, iqm, mean_ranks
 from qmp_sb3.experiments.report.remarks import in_a_sentence, remarks
 from qmp_sb3.experiments.report.sources import Run, TaskSetRuns
-from qmp_sb3.experiments.report.words import MEANINGS, MEASURES, hours, interval, listed, number_of, thousands, value
+from qmp_sb3.experiments.report.words import hours, interval, listed, number_of, thousands, value
 
 RESAMPLES = 10_000
 """Of an interval in a table."""
@@ -85,15 +86,18 @@ def scores(runs: TaskSetRuns) -> Table:
     ]
     for measure in by_measure:
         headings += [
-            (f"{MEASURES[measure]}, IQM", f"{MEANINGS[measure]}; interquartile mean over seeds and tasks"),
-            (f"{MEASURES[measure]}, mean", f"{MEANINGS[measure]}; mean over seeds and tasks"),
+            (
+                f"{MEASURES[measure].label}, IQM",
+                f"{MEASURES[measure].meaning}; interquartile mean over seeds and tasks",
+            ),
+            (f"{MEASURES[measure].label}, mean", f"{MEASURES[measure].meaning}; mean over seeds and tasks"),
         ]
     return Table(
         f"{runs.slug}-scores-table",
         "What was reached",
         f"At {runs.scored_at:,} steps ({runs.about_scores()}), each task's own deterministic policy. IQM: mean of the "
         "middle half of all seeds and tasks, with its 95% stratified bootstrap interval; one seed has none. Rank: that "
-        f"of the method on a task by {MEASURES[main]}, 1 is best, mean over tasks. The best of a column is bold."
+        f"of the method on a task by {MEASURES[main].label}, 1 is best, mean over tasks. The best of a column is bold."
         f"{in_a_sentence(notes)}{_left_out(runs)}",
         tuple(headings),
         tuple(lines),

@@ -5,35 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-MEASURES = {
-    "success_any": "success",
-    "success_all": "whole task",
-    "subgoals": "subgoals",
-    "return": "return",
-    "length": "episode length",
-}
-"""Column of the results: its name, in the order of importance."""
-MEANINGS = {
-    "success_any": "share of episodes in which any step met the success condition: the published measure",
-    "success_all": "share of episodes at whose end the whole task was done: the strict measure",
-    "subgoals": "share of the subgoals that were reached by the end of an episode",
-    "return": "undiscounted sum of an episode's rewards",
-    "length": "steps of an episode",
-}
-RATES = ("success_any", "success_all", "subgoals")
-"""Measures between 0 and 1, shown in percent."""
+from qmp_envs.measures import SHARES
 
 
 def axis_labels(measure: str) -> str:
     """How numbers on an axis of a measure read, as Vega writes it: 40%, or 1.5k."""
-    return f"format(datum.value, '{'.0%' if measure in RATES else '~s'}')"
+    return f"format(datum.value, '{'.0%' if measure in SHARES else '~s'}')"
 
 
 def value(number: float | None, measure: str) -> str:
     """A value of a measure with its unit; a dash where there is none."""
     if number is None or math.isnan(number):
         return "–"
-    return f"{number:.0%}" if measure in RATES else thousands(number)
+    return f"{number:.0%}" if measure in SHARES else thousands(number)
 
 
 def thousands(number: float) -> str:

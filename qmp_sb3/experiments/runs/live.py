@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from qmp_envs.evaluation import Evaluation
-from qmp_sb3.experiments.runs.summary import COLUMNS, Summary, cell, summarize
+from qmp_envs.measures import MEASURES
+from qmp_sb3.experiments.runs.summary import Summary, cell, summarize
 
 REFRESH_SECONDS = 0.5
 SPEED_WINDOW_SECONDS = 60.0
 """The speed shown is the mean over this long: warm-up and training differ by a factor."""
 
-LIVE_MEASURES = tuple(measure for measure in COLUMNS if measure != "length")
+LIVE_MEASURES = tuple(measure for measure in MEASURES if measure != "length")
 TRAINING_COLUMNS = {
     "rollout/{task}/ep_rew_mean": "training return",
     "rollout/{task}/success_any": "training success",
@@ -60,7 +61,7 @@ class PlainLines(Display):
         left = clock((self.total - steps) / speed) if speed > 0 else "-"
         means = summarize(evaluation)["mean of tasks"]
         shown = [measure for measure in LIVE_MEASURES if measure in means]
-        figures = "  ".join(f"{COLUMNS[measure]} {means[measure]:.2f}" for measure in shown)
+        figures = "  ".join(f"{MEASURES[measure].heading} {means[measure]:.2f}" for measure in shown)
         self._line(f"{steps:>10,} steps  {figures}  {speed:,.0f} steps/s  {left} left")
 
     def _line(self, text: str) -> None:
@@ -114,7 +115,7 @@ class LiveTable(Display):
         at = f"evaluation at {self.evaluated_at:,}" if self.summary else "no evaluation yet"
         table = Table(title=f"{self.title}   [dim]{at}[/dim]", title_justify="left")
         table.add_column("task")
-        for heading in (*(COLUMNS[measure] for measure in LIVE_MEASURES), *TRAINING_COLUMNS.values()):
+        for heading in (*(MEASURES[measure].heading for measure in LIVE_MEASURES), *TRAINING_COLUMNS.values()):
             table.add_column(heading, justify="right")
         for name in self.task_names:
             row = self.summary.get(name, {})

@@ -16,21 +16,19 @@ from stable_baselines3.common.logger import KVWriter, Logger
 import qmp_envs
 from qmp_envs.registry import entry
 from qmp_sb3.algorithms.sac import MultiTaskSAC
-from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.experiments.runs.event_files import EventFiles
 from qmp_sb3.experiments.runs.live import Display
 from qmp_sb3.experiments.runs.provenance import git_revision, machine, versions
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.run_evaluation import RunEvaluation, Stopwatch
 from qmp_sb3.experiments.runs.run_lock import RunLock
 from qmp_sb3.experiments.runs.run_spec import RunSpec
 from qmp_sb3.experiments.runs.summary import Summary, summarize
-from qmp_sb3.experiments.runs.supervisor import LockedEvaluation, NewestValues, Supervisor
+from qmp_sb3.experiments.runs.supervisor import NewestValues, Supervisor
 from qmp_sb3.experiments.runs.tracking import Tracking, tracked
 from qmp_sb3.methods import presets
 
 _LOG = logging.getLogger(__name__)
-EVALUATION_SEED_OFFSET = 1_000_003
-"""Evaluation episodes are drawn from other seeds than training episodes."""
 
 
 @dataclass(frozen=True)
@@ -168,20 +166,6 @@ def make_model(spec: RunSpec) -> MultiTaskSAC:
     return presets.make(spec.method, spec.env, preset=spec.preset, **{"seed": spec.seed, **spec.overrides})
 
 
-def make_evaluation(spec: RunSpec, directory: RunDirectory, lock: RunLock) -> MultiTaskEvalCallback:
-    """The evaluation of a run; it continues the ``evaluations.npz`` that is there."""
-    return LockedEvaluation(
-        lock,
-        spec.env,
-        eval_freq=spec.eval_every,
-        n_eval_episodes=spec.eval_episodes,
-        log_path=directory.path,
-        best_model_save_path=directory.path,
-        seed=EVALUATION_SEED_OFFSET + spec.seed,
-        env_kwargs=spec.task_set_options,
-    )
-
-
 def describe(spec: RunSpec) -> dict[str, Any]:
     """The content of ``config.yaml``."""
     sourced = presets.sources(spec.method, spec.env, spec.preset)
@@ -230,11 +214,11 @@ def _train(
     spec, directory, done = prepared.spec, prepared.directory, model.num_timesteps
     newest = NewestValues()
     model.set_logger(Logger(str(directory.path), [*writers, newest]))
-    evaluate = make_evaluation(spec, directory, lock)
+    evaluate = RunEvaluation(spec, directory, lock, Stopwatch(prepared.seconds))
     supervise = Supervisor(spec, directory, lock, evaluate, display, newest, should_stop)
     callbacks = CallbackList([evaluate, supervise])
     if prepared.about is not None:
-        supervise.resume(model, prepared.about, prepared.seconds)
+        supervise.resume(model, prepared.about)
     display.start(f"{spec.method} on {spec.env}, seed {spec.seed}", model.task_names, spec.steps, done)
     try:
         if done < spec.steps:

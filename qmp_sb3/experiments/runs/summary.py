@@ -6,16 +6,7 @@ import numpy as np
 from rich.table import Table
 
 from qmp_envs.evaluation import Evaluation
-from qmp_envs.results.table import MEASURES
-
-COLUMNS = {
-    "return": "return",
-    "length": "length",
-    "success_any": "success",
-    "success_all": "whole task",
-    "subgoals": "subgoals",
-}
-"""Name in logs and results: heading of the column."""
+from qmp_envs.measures import MEASURES
 
 Summary = dict[str, dict[str, float]]
 """Task name: measure: mean over its episodes. A measure that the task set does not define is left out."""
@@ -23,7 +14,7 @@ Summary = dict[str, dict[str, float]]
 
 def summarize(evaluation: Evaluation) -> Summary:
     """The means of every task, and of all tasks under ``"mean of tasks"``."""
-    means = {measure: evaluation.per_task(name) for measure, name in MEASURES.items()}
+    means = {measure: evaluation.per_task(measure) for measure in MEASURES}
     defined = {measure: values for measure, values in means.items() if not np.isnan(values).all()}
     rows = {
         task: {measure: float(values[row]) for measure, values in defined.items() if not np.isnan(values[row])}
@@ -39,12 +30,12 @@ def summary_table(summary: Summary) -> Table:
     """One row per task and one for their mean."""
     table = Table()
     table.add_column("task")
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
+    for measure in MEASURES.values():
+        table.add_column(measure.heading, justify="right")
     for task, row in summary.items():
         if task == "mean of tasks":
             table.add_section()
-        table.add_row(task, *(cell(measure, row.get(measure)) for measure in COLUMNS))
+        table.add_row(task, *(cell(measure, row.get(measure)) for measure in MEASURES))
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,10 +12,9 @@ from stable_baselines3.common.logger import KVWriter
 from qmp_envs.evaluation import Evaluation
 from qmp_sb3.algorithms.sac import MultiTaskSAC
 from qmp_sb3.algorithms.training_state import pending_log, restore_pending_log
-from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.experiments.runs.live import Display
-from qmp_sb3.experiments.runs.recorder import Recorder
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
+from qmp_sb3.experiments.runs.run_evaluation import RunEvaluation
 from qmp_sb3.experiments.runs.run_lock import RunLock
 from qmp_sb3.experiments.runs.run_spec import RunSpec
 
@@ -36,25 +34,6 @@ class NewestValues(KVWriter):
         pass
 
 
-class LockedEvaluation(MultiTaskEvalCallback):
-    """An evaluation that neither starts nor is written once another process has taken over the run.
-
-    :param lock: of the run; the other arguments are those of the evaluation
-    """
-
-    def __init__(self, lock: RunLock, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.lock = lock
-
-    def evaluate(self) -> bool:
-        self.lock.check()
-        return super().evaluate()
-
-    def _save(self) -> None:
-        self.lock.check()
-        super()._save()
-
-
 class Supervisor(BaseCallback):
     """Between rollouts, where a run can be interrupted: checkpoints, progress, and requests to stop."""
 
@@ -63,7 +42,7 @@ class Supervisor(BaseCallback):
         spec: RunSpec,
         directory: RunDirectory,
         lock: RunLock,
-        evaluate: MultiTaskEvalCallback,
+        evaluate: RunEvaluation,
         display: Display,
         newest: NewestValues,
         should_stop: Callable[[], bool],
@@ -71,30 +50,25 @@ class Supervisor(BaseCallback):
         super().__init__()
         self.spec, self.directory, self.lock, self.evaluate = spec, directory, lock, evaluate
         self.display, self.newest, self.should_stop = display, newest, should_stop
-        self.recorder = Recorder(directory)
         self.stopped = False
         self._config = directory.config()
-        self._seconds_before = 0.0
-        self._began = time.monotonic()
         self.saved_at = 0
         self._shown: Evaluation | None = None
 
     @property
     def seconds(self) -> float:
         """Wall time of the whole run so far."""
-        return self._seconds_before + time.monotonic() - self._began
+        return self.evaluate.watch.seconds
 
-    def resume(self, model: MultiTaskSAC, about: Mapping[str, Any], seconds: float) -> None:
+    def resume(self, model: MultiTaskSAC, about: Mapping[str, Any]) -> None:
         """Resume from a checkpoint, with its evaluations, and with what was recorded but not yet logged.
 
         :param about: what :meth:`save_checkpoint` stored with it
-        :param seconds: training time until then
         """
         self.evaluate.restore(about["evaluations"])
         self._shown = self.evaluate.last
-        self.recorder.restore(model, about["results"])
         restore_pending_log(model.logger, about["log"])
-        self._seconds_before, self.saved_at = seconds, model.num_timesteps
+        self.saved_at = model.num_timesteps
 
     def save_checkpoint(self) -> None:
         """Save the state of the model, unless that has been done."""
@@ -104,7 +78,6 @@ class Supervisor(BaseCallback):
         self.lock.check()
         about = {
             "evaluations": self.evaluate.snapshot(),
-            "results": self.recorder.snapshot(),
             "log": pending_log(self.logger),
         }
         checkpoint = self.directory.checkpoints.save(self.model, self.seconds, about, self._config)
@@ -138,8 +111,5 @@ class Supervisor(BaseCallback):
         if self.evaluate.last is not self._shown:
             self._shown = self.evaluate.last
             assert self._shown is not None
-            assert isinstance(self.model, MultiTaskSAC)
-            self.lock.check()
-            self.recorder.add(self.model, self.seconds, self._shown, self.evaluate.last_mixture)
             self.display.evaluated(self.num_timesteps, self._shown)
         self.display.progress(self.num_timesteps, self.newest.values)

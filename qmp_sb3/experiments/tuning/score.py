@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qmp_envs.evaluation import Evaluation
+from qmp_envs.measures import RANKING
 
 
 def score(evaluation: Evaluation) -> float:
@@ -16,9 +17,9 @@ def score(evaluation: Evaluation) -> float:
 
     :param evaluation: of one model
     """
-    returns = float(np.mean(evaluation.returns))
+    returns = float(np.mean(evaluation["return"]))
     value, defined = returns / (1 + abs(returns)), False
-    for results in (evaluation.stages, evaluation.success_any, evaluation.success_all):
+    for results in (evaluation[measure] for measure in reversed(RANKING[:-1])):
         known = results[~np.isnan(results)]
         if len(known):
             defined = True

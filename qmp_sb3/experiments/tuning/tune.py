@@ -22,10 +22,9 @@ import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qmp_envs.evaluation import Evaluation
-from qmp_envs.results.table import MEASURES
+from qmp_envs.results.table import Results
 from qmp_sb3.common.validation import one_of
 from qmp_sb3.experiments.runs import provenance
-from qmp_sb3.experiments.runs.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.runs.live import Display
 from qmp_sb3.experiments.runs.run import make_model, run
 from qmp_sb3.experiments.runs.run_lock import RunInUse, RunLock
@@ -216,11 +215,8 @@ def _run(
 
 def _last_evaluation(folder: Path) -> Evaluation:
     """The last evaluation of the tasks' own policies that a run has stored."""
-    rows = results_of_evaluations(folder).where(policy="own")
-    last = rows.where(step=int(rows.column("step").max()))
-    tasks = last.tasks
-    arrays = {name: last.column(column).astype(float).reshape(len(tasks), -1) for column, name in MEASURES.items()}
-    return Evaluation(tasks, **arrays)
+    rows = Results.read(folder).where(policy="own")
+    return rows.where(step=int(rows.column("step").max())).evaluation()
 
 
 def _drawn(trial: Trial) -> str:

@@ -13,8 +13,7 @@ import pytest
 import qmp_envs
 from qmp_sb3 import QMP, make_multitask_vec_env, presets
 from qmp_sb3.cli import main
-from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun
-from qmp_sb3.experiments.runs.run import run
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run
 
 ID = "Elsewhere/Reacher-v3"
 SMALL = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 40, "batch_size": 8, "buffer_size": 1000}
@@ -85,7 +84,7 @@ def test_it_is_trained_and_evaluated() -> None:
     def policy(observations: np.ndarray, tasks: np.ndarray) -> np.ndarray:
         return model.predict(observations, task=tasks, deterministic=True)[0]
 
-    assert qmp_envs.evaluate(policy, ID, episodes=1).lengths.max() == 30
+    assert qmp_envs.evaluate(policy, ID, episodes=1)["length"].max() == 30
     assert make_multitask_vec_env(ID, envs_per_task=2).num_envs == 10
 
 
@@ -102,7 +101,7 @@ def test_a_run_of_it(tmp_path: Path) -> None:
     assert run(spec, tmp_path / "run").finished
     config = RunDirectory(tmp_path / "run").config()
     assert "qmp_envs.task_sets.reacher:MultistageReacher" in config["reward"] and len(config["tasks"]) == 5
-    assert TrainedRun.open(tmp_path / "run").evaluate(1, 0).returns.shape == (5, 1)
+    assert TrainedRun.open(tmp_path / "run").evaluate(1, 0)["return"].shape == (5, 1)
 
 
 def test_the_command_line_imports_its_module(

@@ -27,9 +27,9 @@ CHEETAH = "QMP/HalfCheetahGravity-v0"
 def evaluation(tasks: tuple[str, ...], episodes: int = 2, seed: int = 0, **measures: float) -> Evaluation:
     """Random returns; every other measure is the number given, or not defined."""
     shape = len(tasks), episodes
-    arrays = {name: np.full(shape, measures.get(name, np.nan)) for name in ("success_any", "success_all", "stages")}
+    arrays = {name: np.full(shape, measures.get(name, np.nan)) for name in ("success_any", "success_all", "subgoals")}
     returns = np.random.default_rng(seed).normal(size=shape)
-    return Evaluation(tasks, returns=returns, lengths=np.full(shape, 20.0), **arrays)
+    return Evaluation(tasks, {"return": returns, "length": np.full(shape, 20.0), **arrays})
 
 
 def maze(seed: int = 0, step: int = 100, **options: Any) -> Results:
@@ -44,7 +44,7 @@ def test_rows_are_the_episodes() -> None:
     assert results.table.schema == COLUMNS
     assert results.column("task").tolist() == ["left"] * 3 + ["right"] * 3
     assert results.column("episode").tolist() == [0, 1, 2] * 2
-    np.testing.assert_array_equal(results.column("return"), measured.returns.reshape(-1))
+    np.testing.assert_array_equal(results.column("return"), measured["return"].reshape(-1))
     assert results.column("success_any").tolist() == [1.0] * 6
     assert results.table["subgoals"].null_count == 6, "what is not defined is null, not a number"
     assert results.key == ("Lab/Arm-v1", "ours", 4) and results.tasks == ("left", "right")

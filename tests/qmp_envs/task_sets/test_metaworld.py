@@ -202,7 +202,7 @@ def test_scripted_policies_solve_mt10():
 
     result = qmp_envs.evaluate(policy, "QMP/MT10-v0", episodes=1, goals="fixed-1", terminate_on_success=True)
     np.testing.assert_array_equal(result.per_task("success_all"), np.ones(10))
-    assert (result.lengths < 250).all()
+    assert (result["length"] < 250).all()
 
 
 # ---- models and helpers --------------------------------------------------------------------------------------

@@ -304,7 +304,7 @@ def test_scripted_policies_solve_three_tasks(episodes, steps):
     assert (rate["door-close"], rate["drawer-open"], rate["drawer-close"]) == (1.0, 1.0, 1.0)
     if episodes >= 20:
         assert 0.1 <= rate["door-open"] <= 0.5
-    np.testing.assert_array_equal(result.success_any, result.success_all)
+    np.testing.assert_array_equal(result["success_any"], result["success_all"])
 
 
 def test_action_moves_the_hand_by_a_centimeter_at_most():

@@ -10,8 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import qmp_envs
 from qmp_sb3 import QMP, MultiTaskSAC, make_multitask_vec_env
-from qmp_sb3.experiments import Checkpoints, RunSpec
-from qmp_sb3.experiments.runs.run import run
+from qmp_sb3.experiments import Checkpoints, RunSpec, run
 from tests.qmp_envs.simulation import parallel_sets
 from tests.qmp_sb3.algorithms.going_on import SaveAt, assert_equal, state_of
 from tests.qmp_sb3.methods.test_presets import METHODS, REACHER, small

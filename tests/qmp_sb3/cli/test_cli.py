@@ -24,11 +24,11 @@ from qmp_sb3 import presets
 from qmp_sb3.cli import UsageError, main
 from qmp_sb3.cli.main import parse
 from qmp_sb3.cli.words import override
-from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, engines
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, engines, run
 from qmp_sb3.experiments.benchmarks import scales
 from qmp_sb3.experiments.runs import video
 from qmp_sb3.experiments.runs.live import LiveTable, PlainLines
-from qmp_sb3.experiments.runs.run import extend, run
+from qmp_sb3.experiments.runs.run import extend
 from qmp_sb3.experiments.tuning import samplers
 
 ID = "QMP/Point2D-v0"
@@ -391,7 +391,7 @@ def test_eval_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads(capsys.readouterr().out)
     assert result["steps"] == 1000 and result["seed"] == 3
     assert result["tasks"] == list(qmp_envs.task_names(REACHER))
-    assert np.shape(result["returns"]) == (5, 2) == np.shape(result["success_any"])
+    assert np.shape(result["return"]) == (5, 2) == np.shape(result["success_any"])
 
 
 def test_eval_table(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnRewar
 from stable_baselines3.common.vec_env import VecNormalize
 
 import qmp_envs
+from qmp_envs.measures import MEASURES
 from qmp_sb3 import QMP, MultiTaskSAC, make_multitask_vec_env
 from qmp_sb3.evaluation import MixturePolicy, MultiTaskEvalCallback, OwnPolicy, evaluate_tasks
 from qmp_sb3.evaluation import callback as module
@@ -43,7 +44,7 @@ def play(env: gym.Env, seed: int, act) -> tuple[float, int]:
 def test_own_policies_against_a_loop(reacher):
     env = make_multitask_vec_env(REACHER, envs_per_task=2, max_episode_steps=LIMIT)
     result = evaluate_tasks(OwnPolicy(reacher), env, episodes=2, seed=7)
-    assert result.task_names == reacher.task_names and result.returns.shape == (5, 2)
+    assert result.task_names == reacher.task_names and result["return"].shape == (5, 2)
     for task in range(5):
         single = gym.make(REACHER, task=task, max_episode_steps=LIMIT)
         for copy in range(2):
@@ -52,7 +53,7 @@ def test_own_policies_against_a_loop(reacher):
                 return reacher.predict(observation, task=task, deterministic=True)[0]
 
             expected = play(single, slot_seed(7, task + 5 * copy), act)
-            assert (result.returns[task, copy], result.lengths[task, copy]) == pytest.approx(expected, rel=1e-4)
+            assert (result["return"][task, copy], result["length"][task, copy]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_mixture_against_a_loop(reacher):
@@ -76,7 +77,7 @@ def test_mixture_against_a_loop(reacher):
     result = evaluate_tasks(policy, env, episodes=1, seed=3)
     for task in range(5):
         single = gym.make(REACHER, task=task, max_episode_steps=LIMIT)
-        assert result.returns[task, 0] == pytest.approx(play(single, slot_seed(3, task), act(task))[0], rel=1e-4)
+        assert result["return"][task, 0] == pytest.approx(play(single, slot_seed(3, task), act(task))[0], rel=1e-4)
     np.testing.assert_array_equal(policy.behavior.counts, chosen)
     assert (chosen.argmax(axis=1) != np.arange(5)).any(), "somebody acts for somebody else"
 
@@ -84,21 +85,21 @@ def test_mixture_against_a_loop(reacher):
 def test_without_sharing_the_mixture_is_the_own_policy():
     model = make(cls=MultiTaskSAC).learn(60)
     own, mixture = (evaluate_tasks(policy(model), drifts(), 2, seed=0) for policy in (OwnPolicy, MixturePolicy))
-    np.testing.assert_allclose(own.returns, mixture.returns, rtol=1e-5)
+    np.testing.assert_allclose(own["return"], mixture["return"], rtol=1e-5)
 
 
 def test_the_protocol_of_the_environments_is_the_same(reacher):
     """``qmp_envs.evaluate`` and the callback's evaluation agree to the last bit."""
     ours = evaluate_tasks(OwnPolicy(reacher), make_multitask_vec_env(REACHER, 3, max_episode_steps=LIMIT), 3, seed=1)
     theirs = qmp_envs.evaluate(OwnPolicy(reacher), REACHER, seeds=(1,), episodes=3, max_episode_steps=LIMIT)
-    for measure in ("returns", "lengths", "success_any", "success_all", "stages"):
-        np.testing.assert_array_equal(getattr(ours, measure), getattr(theirs, measure))
+    for measure in MEASURES:
+        np.testing.assert_array_equal(ours[measure], theirs[measure])
 
 
 def test_evaluating_changes_nothing(reacher):
     before, counts = weights(reacher), reacher.behavior.counts.copy()
     first, again = (
-        [evaluate_tasks(p, make_multitask_vec_env(REACHER, max_episode_steps=LIMIT), 1, 0).returns for p in policies]
+        [evaluate_tasks(p, make_multitask_vec_env(REACHER, max_episode_steps=LIMIT), 1, 0)["return"] for p in policies]
         for policies in [(OwnPolicy(reacher), MixturePolicy(reacher)) for _ in range(2)]
     )
     np.testing.assert_array_equal(first, again)
@@ -115,7 +116,7 @@ def test_training_is_the_same_with_and_without_evaluation():
 @pytest.mark.parametrize("behavior", ["hold(4, argmax(q))", "own(0.5, argmax(q))", "uniform", "softmax(1.0, q)"])
 def test_mixtures_with_memory_or_chance(behavior):
     model = make(behavior=behavior).learn(60)
-    results = [evaluate_tasks(MixturePolicy(model, seed=1), drifts(copies=2), 4, seed=0).returns for _ in range(2)]
+    results = [evaluate_tasks(MixturePolicy(model, seed=1), drifts(copies=2), 4, seed=0)["return"] for _ in range(2)]
     np.testing.assert_array_equal(*results)
     assert np.isfinite(results[0]).all()
 
@@ -164,9 +165,9 @@ def test_both_measures_of_success(tmp_path):
         make_multitask_vec_env([TwoSuccesses(False), TwoSuccesses(True)]), 20, 3, log_path=tmp_path
     )
     model = make(env=env).learn(20, callback=callback)
-    assert callback.last.success_any.tolist() == [[1.0] * 3, [1.0] * 3]
-    assert callback.last.success_all.tolist() == [[0.0] * 3, [1.0] * 3]
-    assert np.isnan(callback.last.stages).all()
+    assert callback.last["success_any"].tolist() == [[1.0] * 3, [1.0] * 3]
+    assert callback.last["success_all"].tolist() == [[0.0] * 3, [1.0] * 3]
+    assert np.isnan(callback.last["subgoals"]).all()
     with np.load(tmp_path / "evaluations.npz") as saved:
         assert saved["successes"].tolist() == [[0, 0, 0, 1, 1, 1]], "SB3's array holds the strict measure"
         assert saved["successes_any"].tolist() == [[1] * 6]
@@ -208,7 +209,7 @@ def test_log_keys():
             by_task = [logged.seen[-1][f"{prefix}/{task}/{measure}"] for task in model.task_names]
             assert logged.seen[-1][f"{prefix}/{measure}"] == pytest.approx(np.mean(by_task))
     assert logged.seen[-1]["eval/mean_ep_length"] == LIMIT
-    assert logged.seen[-1]["eval/mean_reward"] == pytest.approx(callback.last.mean("returns"))
+    assert logged.seen[-1]["eval/mean_reward"] == pytest.approx(callback.last.mean("return"))
 
 
 @pytest.mark.parametrize(
@@ -225,15 +226,16 @@ def test_the_file_is_sb3s_with_columns_beside_it(tmp_path):
         make_multitask_vec_env(REACHER, 2, max_episode_steps=LIMIT), 100, 4, log_path=tmp_path / "new" / "folder"
     )
     model = make("QMP id").learn(300, callback=callback)
-    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["evaluations.npz"]
+    files = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
+    assert files == ["evaluations.npz", "results.parquet"]
     with np.load(tmp_path / "new" / "folder" / "evaluations.npz") as saved:
         assert saved["timesteps"].tolist() == [100, 200, 300]
         for column in ("results", "ep_lengths", "successes", "successes_any", "stages"):
             assert saved[column].shape == saved[f"mixture_{column}"].shape == (3, 5 * 4)
         assert saved["task_ids"].tolist() == np.repeat(range(5), 4).tolist()
         assert tuple(saved["task_names"]) == model.task_names
-        np.testing.assert_array_equal(saved["results"][-1].reshape(5, 4), callback.last.returns)
-        np.testing.assert_array_equal(saved["mixture_results"][-1].reshape(5, 4), callback.last_mixture.returns)
+        np.testing.assert_array_equal(saved["results"][-1].reshape(5, 4), callback.last["return"])
+        np.testing.assert_array_equal(saved["mixture_results"][-1].reshape(5, 4), callback.last_mixture["return"])
         assert (saved["ep_lengths"] == LIMIT).all()
 
 
@@ -272,11 +274,13 @@ def scripted(monkeypatch, means: list[tuple[float, float]]) -> None:
         shape = (3, episodes)
         return qmp_envs.Evaluation(
             env.task_names,
-            returns=np.full(shape, value),
-            lengths=np.full(shape, 10.0),
-            success_any=np.full(shape, success),
-            success_all=np.full(shape, success),
-            stages=np.full(shape, np.nan),
+            {
+                "return": np.full(shape, value),
+                "length": np.full(shape, 10.0),
+                "success_any": np.full(shape, success),
+                "success_all": np.full(shape, success),
+                "subgoals": np.full(shape, np.nan),
+            },
         )
 
     monkeypatch.setattr(module, "evaluate_tasks", evaluation)

@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 
 from qmp_envs.evaluation import Evaluation
+from qmp_envs.measures import MEASURES
 from qmp_envs.results.table import Results
 from qmp_sb3.experiments import RunDirectory, RunSpec
 from qmp_sb3.experiments.runs.mixture import Mixture
 
 ID = "QMP/MultistageReacher-v0"
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def evaluation_of(tasks: tuple[str, ...], *values: np.ndarray) -> Evaluation:
+    """An evaluation from its arrays in the order of the measures."""
+    return Evaluation(tasks, dict(zip(MEASURES, values, strict=True)))
 
 
 def synthetic_run(
@@ -42,7 +48,7 @@ def synthetic_run(
     for step in times:
         done = (rng.random(shape) < level * step / steps).astype(float) if success else np.full(shape, np.nan)
         returns = 100 * level * step / steps + rng.normal(size=shape)
-        evaluation = Evaluation(tuple(tasks), returns, np.full(shape, 50.0), done, done, np.full(shape, np.nan))
+        evaluation = evaluation_of(tuple(tasks), returns, np.full(shape, 50.0), done, done, np.full(shape, np.nan))
         one = Results.of(evaluation, ID, method, seed, step, seconds=step / 1000, about=about)
         rows = one if rows is None else rows.with_rows(one)
     assert rows is not None

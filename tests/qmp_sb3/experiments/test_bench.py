@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qmp_envs.evaluation import Evaluation
 from qmp_envs.results.table import Results
 from qmp_sb3.cli import main
 from qmp_sb3.cli.bench import plan
@@ -25,6 +24,7 @@ from qmp_sb3.experiments.benchmarks.published import borrowed, cells, compare, r
 from qmp_sb3.experiments.benchmarks.scales import SCALES
 from qmp_sb3.experiments.runs.run import describe
 from tests.qmp_sb3.algorithms.going_on import assert_same_end
+from tests.qmp_sb3.experiments.synthetic_runs import evaluation_of
 
 DEFINITION = """
 title: A point
@@ -200,7 +200,7 @@ def finished(path: Path, spec: RunSpec, success: float, seconds: float = 7200.0)
     rows: list[Results] = []
     for step in (100, 200, 300):
         ones = np.full((1, 2), success)
-        evaluation = Evaluation(names, ones, ones.astype(int), ones, ones, ones * np.nan)
+        evaluation = evaluation_of(names, ones, ones.astype(int), ones, ones, ones * np.nan)
         rows.append(Results.of(evaluation, spec.env, spec.method, spec.seed, step))
     path.mkdir()
     reduce(Results.with_rows, rows).write(path / "results.parquet")
@@ -233,7 +233,7 @@ def test_the_best_moment_is_that_of_the_mean_over_seeds(tmp_path: Path) -> None:
         rows = []
         for step, value in zip((100, 200, 300), course, strict=True):
             one = np.full((1, 2), value)
-            evaluation = Evaluation(("reach",), one, one.astype(int), one, one, one)
+            evaluation = evaluation_of(("reach",), one, one.astype(int), one, one, one)
             rows.append(Results.of(evaluation, spec.env, "qmp", seed, step))
         (tmp_path / str(seed)).mkdir()
         reduce(Results.with_rows, rows).write(tmp_path / str(seed) / "results.parquet")

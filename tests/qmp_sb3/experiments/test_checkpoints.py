@@ -15,9 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from qmp_sb3.algorithms.sac import MultiTaskSAC
 from qmp_sb3.behaviors.loaded import model_file
-from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec
+from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec, run
 from qmp_sb3.experiments.runs.live import Display
-from qmp_sb3.experiments.runs.run import default_path, extend, run
+from qmp_sb3.experiments.runs.run import default_path, extend
 from qmp_sb3.experiments.runs.run_lock import PATIENCE, RunInUse
 from qmp_sb3.replay import increments
 from tests.qmp_sb3.algorithms.going_on import SaveAt, assert_equal, assert_same_end, state_of

@@ -12,11 +12,10 @@ import yaml
 
 from qmp_sb3 import presets
 from qmp_sb3.cli import main
-from qmp_sb3.experiments import RunSpec
+from qmp_sb3.experiments import RunSpec, run
 from qmp_sb3.experiments.benchmarks.benchmark import Benchmark, Published
 from qmp_sb3.experiments.benchmarks.definitions import available, folder, from_dict, read
 from qmp_sb3.experiments.benchmarks.scales import SCALES
-from qmp_sb3.experiments.runs.run import run
 
 NAMES = available()
 WANTED = {

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec
+from qmp_sb3.experiments import Checkpoints, RunDirectory, RunSpec, run
 from qmp_sb3.experiments.engines import (
     Board,
     Engine,
@@ -31,7 +31,7 @@ from qmp_sb3.experiments.engines import (
     worker,
 )
 from qmp_sb3.experiments.engines.worker import attend
-from qmp_sb3.experiments.runs.run import describe, run
+from qmp_sb3.experiments.runs.run import describe
 
 ID = "QMP/Point2D-v0"
 QUICK: dict[str, Any] = {

@@ -10,21 +10,19 @@ import numpy as np
 import pytest
 
 import qmp_envs
-from qmp_envs.evaluation import Evaluation
-from qmp_envs.results.table import MEASURES, Results
+from qmp_envs.measures import MEASURES
+from qmp_envs.results.table import Results
 from qmp_envs.results.validation import problems
 from qmp_sb3.cli import main
 from qmp_sb3.cli.main import parse
-from qmp_sb3.experiments import RunDirectory, RunSpec
+from qmp_sb3.experiments import RunDirectory, RunSpec, run
 from qmp_sb3.experiments.analysis import exports
 from qmp_sb3.experiments.analysis.comparison import compare
 from qmp_sb3.experiments.analysis.results import common_end, curves, read_runs, scores, tell_apart
 from qmp_sb3.experiments.analysis.statistics import AGGREGATES
 from qmp_sb3.experiments.runs import provenance
-from qmp_sb3.experiments.runs.evaluations_file import results_of_evaluations
 from qmp_sb3.experiments.runs.mixture import Mixture
-from qmp_sb3.experiments.runs.run import run
-from tests.qmp_sb3.experiments.synthetic_runs import synthetic_run
+from tests.qmp_sb3.experiments.synthetic_runs import evaluation_of, synthetic_run
 
 REACHER, POINT = "QMP/MultistageReacher-v0", "QMP/Point2D-v0"
 QUICK = {"learning_starts": 40, "batch_size": 8, "policy_kwargs.net_arch": [8], "buffer_size": 1000}
@@ -48,7 +46,7 @@ def lab(method: str, seed: int, values: dict[int, list[list[float]]], task_set: 
     for step, by_task in values.items():
         stages = np.array(by_task)
         nothing = np.full(stages.shape, np.nan)
-        measured = Evaluation(("left", "right"), stages * 10, stages * 0 + 5, nothing, nothing, stages)
+        measured = evaluation_of(("left", "right"), stages * 10, stages * 0 + 5, nothing, nothing, stages)
         parts.append(Results.of(measured, task_set, method, seed, step, about={"reward": "ours"}))
     whole = parts[0]
     for part in parts[1:]:
@@ -139,7 +137,7 @@ def test_a_stopped_run_goes_on_with_its_results(tmp_path: Path, finished: Path) 
     assert Results.read(path).unique("step") == [500]
     first = Results.read(path)
     late = Results.of(  # as a run leaves it that was killed after its checkpoint
-        Evaluation(first.tasks, *(np.ones((5, 1)) for _ in range(5))), REACHER, "qmp", 0, 1000
+        evaluation_of(first.tasks, *(np.ones((5, 1)) for _ in range(5))), REACHER, "qmp", 0, 1000
     )
     first.with_rows(late).write(RunDirectory(path).results)
     assert run(spec, path).finished
@@ -266,18 +264,6 @@ def test_runs_are_found_in_files_run_directories_and_folders(finished: Path, tmp
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="nor folders that have one"):
         read_runs([tmp_path / "empty"])
-
-
-def test_runs_from_before_there_was_a_results_file(finished: Path, tmp_path: Path) -> None:
-    old = tmp_path / "old"
-    old.mkdir()
-    for name in ("config.yaml", "result.json", "evaluations.npz"):
-        (old / name).write_bytes((finished / name).read_bytes())
-    [run] = read_runs([old])
-    assert without_seconds(run).equals(without_seconds(Results.read(finished)))
-    (old / "evaluations.npz").write_bytes(b"PK")
-    with pytest.raises(ValueError, match="is damaged"):
-        results_of_evaluations(old)
 
 
 # ---- exports ---------------------------------------------------------------------------------------------

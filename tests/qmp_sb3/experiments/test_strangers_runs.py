@@ -14,8 +14,8 @@ import yaml
 
 from qmp_sb3 import presets
 from qmp_sb3.cli import main
-from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun
-from qmp_sb3.experiments.runs.run import extend, run
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run
+from qmp_sb3.experiments.runs.run import extend
 from qmp_sb3.serialization import UntrustedFile
 from tests.qmp_sb3.cli.test_cli import ID, quick_spec
 
@@ -131,4 +131,4 @@ def test_options_of_the_task_set_and_the_environments_are_taken(tmp_path: Path) 
     assert run(spec, tmp_path / "run").finished
     trained = TrainedRun.open(tmp_path / "run")
     assert trained.spec == spec == RunSpec.from_file(RunDirectory(tmp_path / "run").config(), "config.yaml")
-    assert trained.evaluate(1, 0).lengths.max() == 7
+    assert trained.evaluate(1, 0)["length"].max() == 7

@@ -27,6 +27,7 @@ from qmp_sb3.experiments.tuning.score import score  # noqa: E402
 from qmp_sb3.experiments.tuning.search_space import SearchSpace  # noqa: E402
 from qmp_sb3.experiments.tuning.tune import LostProcess, Search, search  # noqa: E402
 from tests.qmp_sb3.cli.test_cli import ID, REACHER, quick_spec  # noqa: E402
+from tests.qmp_sb3.experiments.synthetic_runs import evaluation_of  # noqa: E402
 
 FIXED = {"learning_starts": 40, "policy_kwargs.net_arch": [8], "buffer_size": 1000, "batch_size": 8}
 WORDS = ["learning_starts=40", "policy_kwargs.net_arch=[8]", "buffer_size=1000", "batch_size=8"]
@@ -118,7 +119,7 @@ def evaluation(success_all: float, success_any: float, stages: float, returns: f
     def share(value: float) -> np.ndarray:
         return (np.arange(8) < 8 * value).astype(float).reshape(2, 4)
 
-    return Evaluation(
+    return evaluation_of(
         ("a", "b"), np.full((2, 4), returns), np.ones((2, 4)), share(success_any), share(success_all), share(stages)
     )
 
@@ -143,7 +144,7 @@ def test_the_score_orders_as_the_rule_for_the_best_model() -> None:
 
 def test_without_success_the_score_is_the_return() -> None:
     nothing = np.full((2, 4), np.nan)
-    assert score(Evaluation(("a", "b"), np.full((2, 4), -7.5), np.ones((2, 4)), nothing, nothing, nothing)) == -7.5
+    assert score(evaluation_of(("a", "b"), np.full((2, 4), -7.5), np.ones((2, 4)), nothing, nothing, nothing)) == -7.5
 
 
 # ---- a search ----

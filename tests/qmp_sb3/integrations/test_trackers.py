@@ -15,8 +15,8 @@ from stable_baselines3 import PPO
 
 from qmp_sb3 import QMP
 from qmp_sb3.cli import main
-from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun
-from qmp_sb3.experiments.runs.run import extend, run
+from qmp_sb3.experiments import RunDirectory, RunSpec, TrainedRun, run
+from qmp_sb3.experiments.runs.run import extend
 from qmp_sb3.experiments.runs.tracking import Tracking, tracked
 from qmp_sb3.integrations.trackers import TRACKERS, Tracker, TrackingCallback
 from tests.qmp_sb3.cli.test_cli import ID, QUICK, REACHER, quick_spec
