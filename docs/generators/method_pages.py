@@ -71,7 +71,7 @@ WORDS: dict[str, Mapping[str, Any]] = {
 def _parts(row: presets.Method) -> dict[str, str]:
     """Column -> value as the constructor takes it; an empty text where there is none."""
     arguments = {name: one.default for name, one in inspect.signature(MultiTaskSAC).parameters.items()}
-    arguments |= {"behavior": MultiTaskSAC.default_behavior, **row.parts}
+    arguments |= {"behavior": MultiTaskSAC.default_behavior, **row.arguments}
     read = {column: show(arguments[name]) for column, (name, _, show) in PARTS.items() if arguments[name] is not None}
     return {column: read.get(column, "") for column in PARTS}
 
@@ -198,7 +198,7 @@ def _answers(name: str) -> dict[str, str]:
         "one task only": _yes(_built, name, _one_task()),
         "the task sets of this suite": _suitable(name),
         "other Gymnasium environments that share their spaces": _yes(
-            row.algorithm, "MlpPolicy", _foreign(), **_TINY, **row.parts
+            row.algorithm, "MlpPolicy", _foreign(), **_TINY, **row.arguments
         ),
         "several environments of each task": _yes(_built, name, _env(2)),
         "tasks that cannot reward a stored transition anew": "no" if sharing.columns() else "yes",

@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from qmp_envs.evaluation import Evaluation
 from qmp_envs.measures import MEASURES, RANKING
 from qmp_envs.results.table import FILE_NAME, Results
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.evaluation import evaluations_file
 from qmp_sb3.evaluation.policies import MixturePolicy, OwnPolicy, evaluate_tasks
 from qmp_sb3.vec_env import MultiTaskVecEnv, make_multitask_vec_env
@@ -79,7 +79,7 @@ class MultiTaskEvalCallback(EventCallback):
         self._restored = False
 
     def _init_callback(self) -> None:
-        if not isinstance(self.model, MultiTaskSAC):
+        if not isinstance(self.model, MultiTaskOffPolicyAlgorithm):
             raise TypeError(f"MultiTaskEvalCallback asks each task's policy; {type(self.model).__name__} has no tasks")
         if tuple(self.model.task_names) != self.eval_env.task_names:
             raise ValueError(
@@ -143,7 +143,7 @@ class MultiTaskEvalCallback(EventCallback):
     def evaluate(self) -> bool:
         """Evaluate now; False if a child callback wants training to stop."""
         model = self.model
-        assert isinstance(model, MultiTaskSAC)
+        assert isinstance(model, MultiTaskOffPolicyAlgorithm)
         model.policy.set_training_mode(False)
         self.last = evaluate_tasks(OwnPolicy(model), self.eval_env, self.n_eval_episodes, self.seed)
         rows = self._record("own", self.last)

@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 
 from qmp_envs.evaluation import Evaluation, run_episodes
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.behaviors import Proposals
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.vec_env import MultiTaskVecEnv
@@ -22,7 +22,7 @@ class OwnPolicy:
     :param model: a trained model
     """
 
-    def __init__(self, model: MultiTaskSAC) -> None:
+    def __init__(self, model: MultiTaskOffPolicyAlgorithm) -> None:
         self.model = model
 
     def __call__(self, observations: np.ndarray, task_ids: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ class MixturePolicy(OwnPolicy):
     chosen: np.ndarray
     """The candidate that acted in each slot in the step just made, ``(slots,)``."""
 
-    def __init__(self, model: MultiTaskSAC, seed: int | None = 0) -> None:
+    def __init__(self, model: MultiTaskOffPolicyAlgorithm, seed: int | None = 0) -> None:
         super().__init__(model)
         self.behavior = deepcopy(model.behavior)
         self._rng = np.random.default_rng(seed)

@@ -19,7 +19,7 @@ import yaml
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 import qmp_envs
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.common.validation import one_of
 from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.methods import presets
@@ -41,7 +41,7 @@ STOCK = frozenset(ALGOS)
 """The zoo's own algorithms."""
 
 
-def algorithms(words: Sequence[str] = ()) -> dict[str, type[MultiTaskSAC]]:
+def algorithms(words: Sequence[str] = ()) -> dict[str, type[MultiTaskOffPolicyAlgorithm]]:
     """Name of ``--algo``: class, for every method, and for the composition that the command line names.
 
     :raises ValueError: for a composition without meaning
@@ -55,7 +55,7 @@ def hyperparameters(method: str, env: str, preset: str = "fast") -> dict[str, An
     if qmp_envs.is_task_set(env):
         settings, steps = presets.settings(method, env, preset), presets.default_steps(env)
     else:
-        settings, steps = dict(presets.method(method).parts), STEPS_WITHOUT_PRESET
+        settings, steps = presets.method(method).arguments, STEPS_WITHOUT_PRESET
     return {"policy": "MlpPolicy", "n_timesteps": steps, **settings}
 
 
@@ -180,7 +180,7 @@ def _enjoy(words: Sequence[str]) -> None:
     rl_zoo3.enjoy.enjoy()
 
 
-def _playing(algorithm: type[MultiTaskSAC], made: list[VecEnv]) -> type[MultiTaskSAC]:
+def _playing(algorithm: type[MultiTaskOffPolicyAlgorithm], made: list[VecEnv]) -> type[MultiTaskOffPolicyAlgorithm]:
     """``algorithm``, whose ``predict`` finds the task of each row in the environment that was made last."""
 
     class Playing(algorithm):  # type: ignore[misc, valid-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import KeysView, Mapping
 from functools import cache
 from importlib import resources
 from itertools import permutations
@@ -120,8 +120,11 @@ def sources(name: str, env_id: str, preset: str = "fast") -> dict[str, tuple[Any
 
 def settings(name: str, env_id: str, preset: str = "fast") -> dict[str, Any]:
     """Constructor arguments of a method for an id: its parts, then the hyper-parameters of a preset."""
-    arguments = {argument: value for argument, (value, _) in sources(name, env_id, preset).items()}
-    return _nested(method(name).arguments | arguments)
+    row = method(name)
+    lacking = _arguments() - _arguments(row.algorithm)  # a learner without temperatures takes no ``ent_coef``
+    sourced = sources(name, env_id, preset).items()
+    arguments = {argument: value for argument, (value, _) in sourced if argument not in lacking}
+    return _nested(row.arguments | arguments)
 
 
 def env_options(name: str, env_id: str, preset: str = "fast") -> dict[str, Any]:
@@ -167,14 +170,19 @@ def make(name: str, env: str | VecEnv, preset: str = "fast", **overrides: Any) -
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
     """Raise a ValueError naming the closest argument if one is unknown."""
-    classes = [cls for pair in LEARNERS.values() for cls in pair]
-    signatures = [inspect.signature(cls).parameters for cls in classes]
-    known = list(dict.fromkeys(name for one in signatures for name in one if not name.startswith("_")))
+    known = list(_arguments())
     nested = [f"policy_kwargs.{name}" for name in policy_arguments()]
     nested += [f"replay_buffer_kwargs.{name}" for name in replay_buffer_arguments()]
     for name in overrides:
         if name not in (*known, *nested, "env_kwargs") and not name.startswith("env_kwargs."):
             raise ValueError(f"unknown option {name!r}; {did_you_mean(name, [*known, *nested])}")
+
+
+def _arguments(*classes: type[MultiTaskOffPolicyAlgorithm]) -> KeysView[str]:
+    """Arguments of some algorithms' constructors, in their order; without any, of those of all learners."""
+    asked = classes or [cls for pair in LEARNERS.values() for cls in pair]
+    names = (name for cls in asked for name in inspect.signature(cls).parameters)
+    return {name: None for name in names if not name.startswith("_")}.keys()
 
 
 def check_env_options(env_id: str, options: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from qmp_envs.atomic_files import remove_parts, replace, sync, write_json
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.algorithms.training_state import resume, training_state
 from qmp_sb3.replay import increments
 from qmp_sb3.serialization import checkpoint_folders, read_tree, write_tree
@@ -99,7 +99,7 @@ class Checkpoints:
 
     def save(
         self,
-        model: MultiTaskSAC,
+        model: MultiTaskOffPolicyAlgorithm,
         seconds: float = 0.0,
         about: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
@@ -154,7 +154,7 @@ class Checkpoints:
         self._last = new
         return new
 
-    def _save_rows(self, model: MultiTaskSAC, steps: int) -> tuple[list[dict[str, Any]], int]:
+    def _save_rows(self, model: MultiTaskOffPolicyAlgorithm, steps: int) -> tuple[list[dict[str, Any]], int]:
         """Write the new rows; the files that hold all rows of now, oldest first, and the bytes written."""
         buffer = model.replay_buffer
         since = None if self._last is None else self._last.written
@@ -220,8 +220,8 @@ class Checkpoints:
         return next((note["config"] for note in notes if note["config"]), None)
 
     def restore(
-        self, model: MultiTaskSAC, checkpoint: Checkpoint, trust: bool = False
-    ) -> tuple[MultiTaskSAC, dict[str, Any]]:
+        self, model: MultiTaskOffPolicyAlgorithm, checkpoint: Checkpoint, trust: bool = False
+    ) -> tuple[MultiTaskOffPolicyAlgorithm, dict[str, Any]]:
         """The model of a checkpoint, ready to learn on exactly as it would have, and what was told ``about`` it.
 
         :param model: one that was made in the same way, whose environment becomes the restored one's

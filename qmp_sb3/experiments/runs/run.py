@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 import qmp_envs
 from qmp_envs.registry import entry
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.experiments.runs.event_files import EventFiles
 from qmp_sb3.experiments.runs.live import Display
 from qmp_sb3.experiments.runs.provenance import git_revision, machine, versions
@@ -83,7 +83,7 @@ class Prepared:
 
     spec: RunSpec
     directory: RunDirectory
-    model: MultiTaskSAC | None = None
+    model: MultiTaskOffPolicyAlgorithm | None = None
     about: Mapping[str, Any] | None = None
     seconds: float = 0.0
     lock: RunLock | None = None
@@ -161,7 +161,7 @@ def check_content(directory: RunDirectory, spec: RunSpec) -> None:
         raise ValueError(f"{directory.path} is not empty and holds no run; choose another folder")
 
 
-def make_model(spec: RunSpec) -> MultiTaskSAC:
+def make_model(spec: RunSpec) -> MultiTaskOffPolicyAlgorithm:
     """The untrained model of a run with its training environments; ValueError for an unusable spec."""
     return presets.make(spec.method, spec.env, preset=spec.preset, **{"seed": spec.seed, **spec.overrides})
 
@@ -205,7 +205,7 @@ def train(
 
 def _train(
     prepared: Prepared,
-    model: MultiTaskSAC,
+    model: MultiTaskOffPolicyAlgorithm,
     lock: RunLock,
     display: Display,
     should_stop: Callable[[], bool],

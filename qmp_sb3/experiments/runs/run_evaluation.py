@@ -8,7 +8,7 @@ from typing import Any
 
 from qmp_envs.evaluation import Evaluation
 from qmp_envs.results.table import Results
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.evaluation import MultiTaskEvalCallback
 from qmp_sb3.experiments.runs import mixture
 from qmp_sb3.experiments.runs.mixture import Mixture
@@ -69,7 +69,7 @@ class RunEvaluation(MultiTaskEvalCallback):
 
     def _keep(self, rows: Results) -> None:
         model = self.model
-        assert isinstance(model, MultiTaskSAC)
+        assert isinstance(model, MultiTaskOffPolicyAlgorithm)
         if len(model.candidates) > 1:
             points = self._mixture or mixture.empty(model.task_names, model.candidates)
             self._mixture = points.with_point(model.num_timesteps, model.behavior.counts)

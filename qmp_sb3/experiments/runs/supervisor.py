@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
 from qmp_envs.evaluation import Evaluation
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.algorithms.training_state import pending_log, restore_pending_log
 from qmp_sb3.experiments.runs.live import Display
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
@@ -60,7 +60,7 @@ class Supervisor(BaseCallback):
         """Wall time of the whole run so far."""
         return self.evaluate.watch.seconds
 
-    def resume(self, model: MultiTaskSAC, about: Mapping[str, Any]) -> None:
+    def resume(self, model: MultiTaskOffPolicyAlgorithm, about: Mapping[str, Any]) -> None:
         """Resume from a checkpoint, with its evaluations, and with what was recorded but not yet logged.
 
         :param about: what :meth:`save_checkpoint` stored with it
@@ -72,7 +72,7 @@ class Supervisor(BaseCallback):
 
     def save_checkpoint(self) -> None:
         """Save the state of the model, unless that has been done."""
-        assert isinstance(self.model, MultiTaskSAC)
+        assert isinstance(self.model, MultiTaskOffPolicyAlgorithm)
         if self.model.num_timesteps == self.saved_at:
             return
         self.lock.check()

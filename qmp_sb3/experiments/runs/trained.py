@@ -11,11 +11,12 @@ import numpy as np
 
 import qmp_envs
 from qmp_envs.evaluation import Evaluation, evaluate
-from qmp_sb3.algorithms.sac import MultiTaskSAC
+from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
 from qmp_sb3.evaluation import OwnPolicy
 from qmp_sb3.experiments.runs.run_directory import RunDirectory
 from qmp_sb3.experiments.runs.run_spec import RunSpec
 from qmp_sb3.experiments.runs.video import film
+from qmp_sb3.methods import presets
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class TrainedRun:
     """The newest model of a run: the final one, or the newest checkpoint's."""
 
     spec: RunSpec
-    model: MultiTaskSAC
+    model: MultiTaskOffPolicyAlgorithm
     task_names: tuple[str, ...]
 
     @classmethod
@@ -38,7 +39,7 @@ class TrainedRun:
         """
         directory = RunDirectory(path)
         spec = RunSpec.from_file(directory.config(), path, trust)
-        model = MultiTaskSAC.load(directory.newest_model(), trust=trust)
+        model = presets.method(spec.method).algorithm.load(directory.newest_model(), trust=trust)
         return cls(spec, model, model.task_names)
 
     @property
