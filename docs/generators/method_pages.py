@@ -15,7 +15,7 @@ import qmp_envs
 from qmp_sb3 import presets
 from qmp_sb3.algorithms.sac import MultiTaskSAC
 from qmp_sb3.behaviors import parse_behavior
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.hooks import HOOKS
 from qmp_sb3.networks import NETWORKS
 from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS
@@ -190,7 +190,7 @@ def _answers(name: str) -> dict[str, str]:
     others = [other for other in presets.methods() if other not in (name, "no-sharing")]
     fitting = [other for other in others if not _unsupported(_built, f"{name}+{other}")]
     behaviors = [other for other in others if _is_behavior(other)]
-    sharing = part("sharing", row.parts.get("sharing", "none"), SHARING)
+    sharing = component("sharing", row.parts.get("sharing", "none"), SHARING)
     sharing.bind(qmp_envs.make_task_set(PROBE), 1)
     return {
         "images, dict observations": "no",
@@ -259,7 +259,7 @@ def _bind(name: str, id: str) -> None:
     """
     task_set, settings = qmp_envs.make_task_set(id), presets.settings(name, id)
     parse_behavior(settings.get("behavior", MultiTaskSAC.default_behavior)).bind(task_set.num_tasks, task_set)
-    part("sharing", settings.get("sharing", "none"), SHARING).bind(task_set, 1)
+    component("sharing", settings.get("sharing", "none"), SHARING).bind(task_set, 1)
 
 
 def _with_behaviors(name: str, behaviors: list[str], fitting: list[str]) -> str:

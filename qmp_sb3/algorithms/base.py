@@ -23,7 +23,7 @@ from qmp_sb3.algorithms.native_update import NativeUpdate
 from qmp_sb3.algorithms.updating import UpdatingAlgorithm
 from qmp_sb3.behaviors import Behavior, parse_behavior
 from qmp_sb3.common import validation
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.common.random_streams import RandomStreams
 from qmp_sb3.hooks import HOOKS, Hook
 from qmp_sb3.objectives import GRADIENTS, TASK_WEIGHTS
@@ -114,12 +114,12 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
     # ---- set-up ----
 
     def _set_parts(self, replay: Any, draw: Any, sharing: Any, regularizer: Any, hooks: Any) -> None:
-        self.replay: Allocation = part("replay", replay, ALLOCATIONS)
-        self.draw: Draw = part("draw", draw, DRAWS)
-        self.sharing: KeepOwn = part("sharing", sharing, SHARING)
-        self.regularizer: Regularizer | None = part("regularizer", regularizer, REGULARIZERS)
+        self.replay: Allocation = component("replay", replay, ALLOCATIONS)
+        self.draw: Draw = component("draw", draw, DRAWS)
+        self.sharing: KeepOwn = component("sharing", sharing, SHARING)
+        self.regularizer: Regularizer | None = component("regularizer", regularizer, REGULARIZERS)
         one = isinstance(hooks, (str, Hook))
-        self.hooks: list[Hook] = [part("hooks", hook, HOOKS) for hook in ([hooks] if one else hooks)]
+        self.hooks: list[Hook] = [component("hooks", hook, HOOKS) for hook in ([hooks] if one else hooks)]
         checks.fitting_draw(self.replay, self.draw, self.sharing, self.task_weights)
 
     def _setup_model(self) -> None:

@@ -34,10 +34,10 @@ def networks(value: str | dict[str, str]) -> str | dict[str, str]:
 
     :raises ValueError: naming the closest family, or the setting that means nothing
     """
-    sentences = dict(value) if isinstance(value, dict) else {"both": value}
-    words = {role: sentence.partition("(")[0].strip() for role, sentence in sentences.items()}
+    expressions = dict(value) if isinstance(value, dict) else {"both": value}
+    words = {role: expression.partition("(")[0].strip() for role, expression in expressions.items()}
     each_of("networks", words if isinstance(value, dict) else words["both"], NETWORKS)
-    written = {role: without_files(sentence) for role, sentence in sentences.items()}
+    written = {role: without_files(expression) for role, expression in expressions.items()}
     return written if isinstance(value, dict) else written["both"]
 
 

@@ -68,7 +68,7 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
     :param seed: seed of everything that is random
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``
     :param networks: family in :data:`qmp_sb3.networks.NETWORKS`, or ``{"actor": ..., "critic": ...}``
-    :param behavior: a :class:`~qmp_sb3.behaviors.Behavior` or its sentence, e.g. ``"hold(10, argmax(q))"``
+    :param behavior: a :class:`~qmp_sb3.behaviors.Behavior` or its expression, e.g. ``"hold(10, argmax(q))"``
     :param replay: how a batch is divided among the tasks, e.g. ``"pool"`` (:data:`qmp_sb3.replay.ALLOCATIONS`)
     :param draw: which of a task's transitions go in, e.g. ``"per(0.6, 0.4)"`` (:data:`qmp_sb3.replay.DRAWS`)
     :param sharing: which other tasks' data a batch takes in, e.g. ``"uds(0.8)"``

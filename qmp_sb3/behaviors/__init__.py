@@ -1,4 +1,4 @@
-"""The behavior part: whose policy acts now? Built like a sentence from a score, a rule and wrappers."""
+"""The behavior part: whose policy acts now? An expression of a score, a rule and wrappers."""
 
 from qmp_sb3.behaviors.behavior import Behavior
 from qmp_sb3.behaviors.expression import parse_behavior

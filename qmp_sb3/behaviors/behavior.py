@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Behavior(ABC):
     """Chooses a candidate policy for every slot, and counts who acted for whom.
 
-    Behaviors are built like a sentence, ``hold(25, argmax(q))``: a score, a rule, wrappers around it. Their ``repr``
-    is that sentence.
+    A behavior is an expression, ``hold(25, argmax(q))``: a score, a rule, wrappers around it. Its ``repr``
+    is that expression.
     """
 
     #: ``counts[i, j]``: environment steps of task i in which candidate j acted, since the last :meth:`start`

@@ -29,7 +29,7 @@ def _domain() -> Table:
 
 
 def _load(path: str, task: int | str | Sequence[int | str] | None = None) -> LoadedPolicies:
-    """Without ``trust``: a sentence may come from a file."""
+    """Without ``trust``: an expression may come from a file."""
     return LoadedPolicies(path, task)
 
 
@@ -58,16 +58,16 @@ WORDS: dict[str, Callable[..., Any]] = {
 }
 
 
-def parse_behavior(sentence: str | Behavior) -> Behavior:
-    """Build the behavior that a sentence describes.
+def parse_behavior(expression: str | Behavior) -> Behavior:
+    """Build the behavior that an expression describes.
 
-    :raises ValueError: if the sentence has an unknown word, wrong arguments, or is not a behavior
+    :raises ValueError: if the expression has an unknown word, wrong arguments, or is not a behavior
     """
-    if isinstance(sentence, Behavior):
-        return sentence
-    if not isinstance(sentence, str):
-        raise ValueError(f"behavior={sentence!r}: give a Behavior or a sentence such as 'argmax(q)'")
-    behavior = build(sentence, WORDS, "behavior")
+    if isinstance(expression, Behavior):
+        return expression
+    if not isinstance(expression, str):
+        raise ValueError(f"behavior={expression!r}: give a Behavior or an expression such as 'argmax(q)'")
+    behavior = build(expression, WORDS, "behavior")
     if not isinstance(behavior, Behavior):
-        raise ValueError(f"behavior {sentence!r} does not choose a policy; did you mean argmax({sentence})?")
+        raise ValueError(f"behavior {expression!r} does not choose a policy; did you mean argmax({expression})?")
     return behavior

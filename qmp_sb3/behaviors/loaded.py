@@ -44,8 +44,8 @@ class LoadedPolicies(FixedPolicies):
 
     :param path: a saved model, or the folder of a run
     :param task: index or name of a task of that model, or a list of them; None for all
-    :param trust: load what is pickled, too, which runs code that the file brings along. A sentence cannot say it: files
-        hold sentences
+    :param trust: load what is pickled, too, which runs code that the file brings along. An expression cannot say it:
+        files hold expressions
     """
 
     def __init__(

@@ -11,28 +11,28 @@ from typing import Any
 from qmp_envs.suggestions import did_you_mean
 
 
-def part(name: str, value: Any, words: Mapping[str, Callable[..., Any]]) -> Any:
-    """A part of a model from its sentence; a finished part (or None) is handed back, in a copy: parts remember."""
+def component(name: str, value: Any, words: Mapping[str, Callable[..., Any]]) -> Any:
+    """A part of a model from its expression; a finished part (or None) is handed back, in a copy: parts remember."""
     return build(value, words, name) if isinstance(value, str) else deepcopy(value)
 
 
-def build(sentence: str, words: Mapping[str, Callable[..., Any]], part: str) -> Any:
-    """What a sentence describes; a word without brackets is a call without arguments.
+def build(expression: str, words: Mapping[str, Callable[..., Any]], part: str) -> Any:
+    """What an expression describes; a word without brackets is a call without arguments.
 
-    :param sentence: calls of words, with numbers, texts, lists and other calls as arguments
+    :param expression: calls of words, with numbers, texts, lists and other calls as arguments
     :param words: the vocabulary
     :param part: what is described, for messages
-    :raises ValueError: if the sentence has an unknown word or wrong arguments
+    :raises ValueError: if the expression has an unknown word or wrong arguments
     """
     try:
-        tree = ast.parse(sentence, mode="eval").body
+        tree = ast.parse(expression, mode="eval").body
     except SyntaxError as error:
         example = next(iter(words))
-        raise ValueError(f"{part} {sentence!r} is not of the form word(arguments), e.g. {example}") from error
+        raise ValueError(f"{part} {expression!r} is not of the form word(arguments), e.g. {example}") from error
     try:
         return _value(tree, words, part)
     except TypeError as error:
-        raise ValueError(f"{part} {sentence!r}: {error}") from error
+        raise ValueError(f"{part} {expression!r}: {error}") from error
 
 
 def _value(node: ast.expr, words: Mapping[str, Callable[..., Any]], part: str) -> Any:
@@ -81,7 +81,7 @@ _NAMES = {
     list: "a list",
     type(None): "None",
 }
-"""What a sentence can write down, and how messages name it."""
+"""What an expression can write down, and how messages name it."""
 _TYPES: dict[str, Any] = {"None" if kind is type(None) else kind.__name__: kind for kind in _NAMES}
 
 
@@ -94,8 +94,8 @@ def _is_a(kind: type, value: Any) -> bool:
 
 
 def _plain_types(annotation: Any) -> list[Any]:
-    """The types of a union that a sentence can write down; none if it has others, which check themselves."""
-    # Read as text: nothing is evaluated, as sentences stand in files, too.
+    """The types of a union that an expression can write down; none if it has others, which check themselves."""
+    # Read as text: nothing is evaluated, as expressions stand in files, too.
     node = ast.parse(
         annotation if isinstance(annotation, str) else inspect.formatannotation(annotation), mode="eval"
     ).body

@@ -13,7 +13,7 @@ import torch as th
 from torch import nn
 
 from qmp_sb3.common.task_layout import TaskLayout
-from qmp_sb3.networks.common_parts import CommonPart
+from qmp_sb3.networks.common_modules import CommonModule
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
@@ -23,7 +23,7 @@ ENCODER_HIDDEN, ATTENTION_HIDDEN = (50, 50), (50, 50)
 SIZE = 50  # of the context and of an encoding
 
 
-class ContextualEncoder(CommonPart):
+class ContextualEncoder(CommonModule):
     """[h, c] with c the context of the task, h = sum_k a_k E_k(s) and a = softmax(MLP(c)) (Sodhani et al., 2021).
 
     The critics' loss trains it, the actor reads it as a constant. The attention reads c as a constant.
@@ -127,7 +127,7 @@ class CARE(TaskModule):
         *,
         encoders: int = 6,
         embedding: int | str | Sequence[Sequence[float]] = 50,
-        common: Mapping[str, CommonPart] | None = None,
+        common: Mapping[str, CommonModule] | None = None,
         learned: Sequence[str] | None = None,
     ) -> None:
         self.check(encoders=encoders, embedding=embedding)
@@ -156,7 +156,7 @@ class CARE(TaskModule):
         encoders: int = 6,
         embedding: int | str | Sequence[Sequence[float]] = 50,
         **others: Any,
-    ) -> dict[str, CommonPart]:
+    ) -> dict[str, CommonModule]:
         return {"encoder": ContextualEncoder(spec, encoders, embedding)}
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 from qmp_sb3.common.expressions import build
 from qmp_sb3.networks import NETWORKS
-from qmp_sb3.networks.common_parts import CommonPart
+from qmp_sb3.networks.common_modules import CommonModule
 from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
@@ -27,11 +27,11 @@ class NetworkChoice:
     family: type[TaskModule]
     settings: Mapping[str, Any]
 
-    def in_common(self, spec: NetworkSpec) -> dict[str, CommonPart]:
+    def in_common(self, spec: NetworkSpec) -> dict[str, CommonModule]:
         """As :meth:`~qmp_sb3.networks.task_module.TaskModule.in_common`."""
         return self.family.in_common(spec, **self.settings)
 
-    def network(self, role: str, spec: NetworkSpec, common: Mapping[str, CommonPart] | None = None) -> TaskModule:
+    def network(self, role: str, spec: NetworkSpec, common: Mapping[str, CommonModule] | None = None) -> TaskModule:
         """A network of an actor or of critics.
 
         :param role: ``"actor"`` or ``"critic"``
@@ -80,9 +80,9 @@ def without_files(expression: str) -> str:
     return f"{expression.partition('(')[0].strip()}({', '.join(f'{name}={value!r}' for name, value in read.items())})"
 
 
-def parts_in_common(
+def common_modules_of(
     families: Mapping[str, str], n_state: int, n_tasks: int, **settings: Any
-) -> dict[str, dict[str, CommonPart]]:
+) -> dict[str, dict[str, CommonModule]]:
     """What actor and critics have in common, by the expression of their networks: only those with the same one share.
 
     :param families: role, ``"actor"`` or ``"critic"``, -> expression
@@ -92,7 +92,7 @@ def parts_in_common(
     :raises ValueError: if no loss would train a part
     """
     spec = NetworkSpec(n_state, 0, n_tasks, **settings)  # each part decides the size of its own output
-    found: dict[str, dict[str, CommonPart]] = {}
+    found: dict[str, dict[str, CommonModule]] = {}
     for family in families.values():
         if family in found:
             continue

@@ -9,13 +9,13 @@ from typing import Any
 import torch as th
 from torch import nn
 
-from qmp_sb3.networks.common_parts import CommonPart
+from qmp_sb3.networks.common_modules import CommonModule
 from qmp_sb3.networks.initialization import INITIALIZATIONS
 from qmp_sb3.networks.spec import NetworkSpec
 from qmp_sb3.networks.task_module import TaskModule
 
 
-class TaskVectors(CommonPart):
+class TaskVectors(CommonModule):
     """w, the share of each parameter set in each task's network: ``vectors``, ``(tasks, sets)``.
 
     :param n_tasks: number of tasks
@@ -126,7 +126,7 @@ class PaCo(TaskModule):
         sets: int = 5,
         identical: bool = True,
         rate: float | None = None,
-        common: Mapping[str, CommonPart] | None = None,
+        common: Mapping[str, CommonModule] | None = None,
         learned: Sequence[str] | None = None,
     ) -> None:
         self.check(sets=sets, rate=rate)
@@ -140,7 +140,7 @@ class PaCo(TaskModule):
     @classmethod
     def in_common(
         cls, spec: NetworkSpec, *, sets: int = 5, rate: float | None = None, **others: Any
-    ) -> dict[str, CommonPart]:
+    ) -> dict[str, CommonModule]:
         return {"tasks": TaskVectors(spec.n_tasks, sets, rate, spec.generator)}
 
     def forward(self, inputs: th.Tensor, tasks: th.Tensor | None = None, copies: int | None = None) -> th.Tensor:

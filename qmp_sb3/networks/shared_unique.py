@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch as th
 
-from qmp_sb3.networks.common_parts import CommonPart
+from qmp_sb3.networks.common_modules import CommonModule
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.networks.paco import CompositionalLayers, TaskVectors, check_compositional
 from qmp_sb3.networks.spec import NetworkSpec
@@ -17,7 +17,7 @@ from qmp_sb3.networks.task_module import TaskModule
 UNIQUE_HIDDEN = (50, 50)
 
 
-class UniqueFeatures(CommonPart):
+class UniqueFeatures(CommonModule):
     """u(s): a perceptron on the observation alone. Only a loss of its own trains it, the triplet loss.
 
     :param spec: of a network that reads u
@@ -61,7 +61,7 @@ class SharedUnique(TaskModule):
         unique: int = 50,
         identical: bool = True,
         rate: float | None = None,
-        common: Mapping[str, CommonPart] | None = None,
+        common: Mapping[str, CommonModule] | None = None,
         learned: Sequence[str] | None = None,
     ) -> None:
         if not spec.hidden:
@@ -82,7 +82,7 @@ class SharedUnique(TaskModule):
     @classmethod
     def in_common(
         cls, spec: NetworkSpec, *, sets: int = 5, rate: float | None = None, unique: int = 50, **others: Any
-    ) -> dict[str, CommonPart]:
+    ) -> dict[str, CommonModule]:
         vectors = TaskVectors(spec.n_tasks, sets, rate, spec.generator)
         return {"tasks": vectors, "unique": UniqueFeatures(spec, unique)}
 

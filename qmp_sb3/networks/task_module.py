@@ -10,7 +10,7 @@ import torch as th
 from torch import nn
 
 from qmp_sb3.common.task_layout import TaskLayout
-from qmp_sb3.networks.common_parts import CommonPart
+from qmp_sb3.networks.common_modules import CommonModule
 from qmp_sb3.networks.flat_parameters import FlatParameters
 from qmp_sb3.networks.spec import NetworkSpec
 
@@ -39,7 +39,7 @@ class TaskModule(nn.Module, ABC):
     def __init__(
         self,
         spec: NetworkSpec,
-        common: Mapping[str, CommonPart] | None = None,
+        common: Mapping[str, CommonModule] | None = None,
         learned: Collection[str] | None = None,
     ) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class TaskModule(nn.Module, ABC):
         return settings
 
     @classmethod
-    def in_common(cls, spec: NetworkSpec, **settings: Any) -> dict[str, CommonPart]:
+    def in_common(cls, spec: NetworkSpec, **settings: Any) -> dict[str, CommonModule]:
         """What actor and critics have in common, by name; each of them is given it as ``common``. Without it, a network
         makes its own.
 

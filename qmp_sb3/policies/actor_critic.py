@@ -17,7 +17,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import get_device
 
 from qmp_sb3.common.encoding import encode_observations
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.networks import NetworkSpec, TaskModule
 from qmp_sb3.networks.choice import network_choice
@@ -210,7 +210,7 @@ class MultiTaskCritic(TaskPolicy):
     ) -> None:
         super().__init__(observation_space, action_space, n_tasks)
         self.n_critics = n_critics
-        self.head: ValueHead = part("value_head", value_head, VALUE_HEADS)
+        self.head: ValueHead = component("value_head", value_head, VALUE_HEADS)
         n_in = get_flattened_obs_dim(observation_space) + get_action_dim(action_space)
         self._build(family, n_in, self.head.n_outputs, network_kwargs, copies=n_critics)
 

@@ -17,8 +17,8 @@ from torch import nn
 from qmp_sb3.common.encoding import encode_observations
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.networks import TaskModule
-from qmp_sb3.networks.choice import parts_in_common
-from qmp_sb3.networks.common_parts import PartsInCommon
+from qmp_sb3.networks.choice import common_modules_of
+from qmp_sb3.networks.common_modules import CommonModules
 from qmp_sb3.networks.flat_parameters import FlatParameters, make_optimizer
 from qmp_sb3.networks.independent import IndependentMLP
 from qmp_sb3.policies.action_heads import ActionHead
@@ -67,7 +67,7 @@ class MultiTaskPolicy(SavedPolicy):
     critic: MultiTaskCritic
     critic_target: MultiTaskCritic
     #: what actor and critics share; the target critics have a copy of it
-    common: PartsInCommon
+    common: CommonModules
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class MultiTaskPolicy(SavedPolicy):
             raise ValueError(f"net_arch is {net_arch}; every width must be a whole number of at least 1")
         families = networks if isinstance(networks, dict) else dict.fromkeys(("actor", "critic"), networks)
         how: dict[str, Any] = dict(activation_fn=activation_fn, generator=generator)
-        common = parts_in_common(families, get_flattened_obs_dim(observation_space), n_tasks, **how)
+        common = common_modules_of(families, get_flattened_obs_dim(observation_space), n_tasks, **how)
 
         def arguments(role: str) -> dict[str, Any]:
             begin = initialization[role] if isinstance(initialization, dict) else initialization
@@ -128,7 +128,7 @@ class MultiTaskPolicy(SavedPolicy):
         )
         for module in (self.actor, self.critic):
             module.optimizer = make_optimizer(self.optimizer_class, module.flat, lr_schedule(1), self.optimizer_kwargs)
-        self.common = PartsInCommon(parts, self.optimizer_class, lr_schedule(1), self.optimizer_kwargs)
+        self.common = CommonModules(parts, self.optimizer_class, lr_schedule(1), self.optimizer_kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return dict(

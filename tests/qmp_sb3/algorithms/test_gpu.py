@@ -128,8 +128,8 @@ def test_a_guide_learns_as_on_the_cpu_and_goes_back_there(storage, tmp_path):
 
 def test_policies_of_a_saved_model_act_on_the_card(tmp_path):
     make().save(tmp_path / "expert")
-    sentence = f"also(argmax(q), [load({str(tmp_path / 'expert.zip')!r})])"
-    model = make(behavior=sentence, device="cuda").learn(120)
+    expression = f"also(argmax(q), [load({str(tmp_path / 'expert.zip')!r})])"
+    model = make(behavior=expression, device="cuda").learn(120)
     [group] = model.behavior.fixed_policies()
     assert group.actor.flat.flat.is_cuda
     model.save(tmp_path / "model")

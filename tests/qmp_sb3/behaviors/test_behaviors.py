@@ -1,4 +1,4 @@
-"""Whose policy acts: scores, rules, wrappers, and their sentences."""
+"""Whose policy acts: scores, rules, wrappers, and their expressions."""
 
 import numpy as np
 import pytest
@@ -331,9 +331,9 @@ def test_counts_say_who_acted_for_whom():
     np.testing.assert_array_equal(behavior.mixture(), np.eye(TASKS)[[1, 1, 3, 0]])
 
 
-# ---- sentences ----
+# ---- expressions ----
 
-SENTENCES = [
+EXPRESSIONS = [
     "self",
     "uniform",
     "domain",
@@ -349,16 +349,16 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize("sentence", SENTENCES)
-def test_a_behavior_is_its_sentence(sentence):
-    behavior = parse_behavior(sentence)
-    assert repr(behavior) == sentence
-    assert repr(parse_behavior(repr(behavior))) == sentence
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_a_behavior_is_its_expression(expression):
+    behavior = parse_behavior(expression)
+    assert repr(behavior) == expression
+    assert repr(parse_behavior(repr(behavior))) == expression
     assert parse_behavior(behavior) is behavior
 
 
 @pytest.mark.parametrize(
-    "sentence, message",
+    "expression, message",
     [
         ("argmx(q)", "did you mean 'argmax'"),
         ("argmax(", "not of the form"),
@@ -378,14 +378,14 @@ def test_a_behavior_is_its_sentence(sentence):
         ("also(argmax(q), [gaussian([2.0])])", r"\[-1, 1\]"),
     ],
 )
-def test_wrong_sentences_say_what_is_wrong(sentence, message):
+def test_wrong_expressions_say_what_is_wrong(expression, message):
     with pytest.raises(ValueError, match=message):
-        parse_behavior(sentence)
+        parse_behavior(expression)
 
 
-@pytest.mark.parametrize("sentence", [one for one in SENTENCES if not one.startswith(("domain", "table", "also"))])
-def test_every_sentence_acts_through_ends_of_episodes(sentence):
-    behavior = started(parse_behavior(sentence))
+@pytest.mark.parametrize("expression", [one for one in EXPRESSIONS if not one.startswith(("domain", "table", "also"))])
+def test_every_expression_acts_through_ends_of_episodes(expression):
+    behavior = started(parse_behavior(expression))
     for step in range(12):
         chosen = behavior(make_proposals(seed=step, steps=500 * step))
         assert chosen.shape == (8,) and chosen.min() >= 0 and chosen.max() < TASKS
@@ -395,10 +395,10 @@ def test_every_sentence_acts_through_ends_of_episodes(sentence):
     assert behavior(make_proposals(3)).shape == (3,)
 
 
-@pytest.mark.parametrize("sentence", ["hold(10, q)", "argmax(uniform)", "softmax(1, self)", "hold(2.5, self)"])
-def test_parts_that_do_not_fit_are_refused_when_they_are_joined(sentence):
+@pytest.mark.parametrize("expression", ["hold(10, q)", "argmax(uniform)", "softmax(1, self)", "hold(2.5, self)"])
+def test_parts_that_do_not_fit_are_refused_when_they_are_joined(expression):
     with pytest.raises(ValueError, match="wraps a behavior|needs a score|whole number"):
-        parse_behavior(sentence)
+        parse_behavior(expression)
 
 
 def test_own_asks_the_rule_inside_however_many_slots_there_are():

@@ -1,4 +1,4 @@
-"""CTPG's guide: how it acts, its gates and its sentences."""
+"""CTPG's guide: how it acts, its gates and its expressions."""
 
 from types import SimpleNamespace
 
@@ -226,11 +226,11 @@ def test_nobody_is_guided_in_random_steps_and_evaluation_asks_the_own_policy():
     np.testing.assert_array_equal(model.predict(observations, deterministic=True)[0], expected)
 
 
-# ---- sentences and refusals ----
+# ---- expressions and refusals ----
 
 
 @pytest.mark.parametrize(
-    "sentence",
+    "expression",
     [
         "guide",
         "guide(steps=5, hindsight=False, filter='veto')",
@@ -239,13 +239,13 @@ def test_nobody_is_guided_in_random_steps_and_evaluation_asks_the_own_policy():
         "warmup(100, guide)",
     ],
 )
-def test_a_guide_is_its_sentence(sentence):
-    assert repr(parse_behavior(sentence)) == sentence
+def test_a_guide_is_its_expression(expression):
+    assert repr(parse_behavior(expression)) == expression
     assert repr(parse_behavior("guide(steps=5.0, segments=1e2)")) == "guide(steps=5, segments=100)"
 
 
 @pytest.mark.parametrize(
-    "sentence, message",
+    "expression, message",
     [
         ("guide(steps=0)", r"guide\(steps=0\): it must be a whole number, at least 1"),
         ("guide(learn_every=1.5)", "learn_every=1.5"),
@@ -261,9 +261,9 @@ def test_a_guide_is_its_sentence(sentence):
         ("also(guide, [guide])", "adds fixed policies"),
     ],
 )
-def test_wrong_sentences_are_refused(sentence, message):
+def test_wrong_expressions_are_refused(expression, message):
     with pytest.raises(ValueError, match=message):
-        parse_behavior(sentence)
+        parse_behavior(expression)
 
 
 def test_models_that_a_guide_does_not_suit_are_refused():

@@ -75,15 +75,15 @@ def test_the_switch_scores_it_as_any_other_candidate(expert, tmp_path):
 
 
 def test_it_is_frozen_and_saved_with_the_model_that_has_it(expert, tmp_path):
-    sentence = f"also(argmax(q), [load({str(tmp_path / 'expert.zip')!r})])"
-    model = make(behavior=sentence).learn(240)
+    expression = f"also(argmax(q), [load({str(tmp_path / 'expert.zip')!r})])"
+    model = make(behavior=expression).learn(240)
     [group] = model.behavior.fixed_policies()
     for name, value in group.actor.state_dict().items():
         assert th.equal(value, expert.actor.state_dict()[name]), "nothing trains it"
     model.save(tmp_path / "model")
     (tmp_path / "expert.zip").unlink()
     loaded = type(model).load(tmp_path / "model", env=drifts(), device="cpu")
-    assert repr(loaded.behavior) == sentence
+    assert repr(loaded.behavior) == expression
     [kept] = loaded.behavior.fixed_policies()
     features = th.randn(5, 3)
     with th.no_grad():

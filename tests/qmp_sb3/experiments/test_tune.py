@@ -82,12 +82,12 @@ def test_every_method_can_be_searched(method: str) -> None:
         ("paco", "networks", "paco(sets=2)"),
     ],
 )
-def test_words_of_a_sentence_are_searched(method: str, argument: str, expected: str) -> None:
+def test_words_of_an_expression_are_searched(method: str, argument: str, expected: str) -> None:
     space = SearchSpace.read()
     assert space.draw(Lowest(), presets.settings(method, REACHER), {})[argument] == expected
 
 
-def test_a_method_without_such_a_word_keeps_its_sentence() -> None:
+def test_a_method_without_such_a_word_keeps_its_expression() -> None:
     suggest = Lowest()
     assert "behavior" not in SearchSpace.read().draw(suggest, presets.settings("qmp", REACHER), {})
     assert suggest.names == list(SearchSpace.read().arguments)

@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
 from qmp_sb3 import MultiTaskSAC
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.hooks import HOOKS, Distill, Hook
 from tests.qmp_sb3.small_models import drifts, equal, make, weights
 
@@ -191,9 +191,9 @@ def test_critics_may_be_of_any_kind():
     make(networks={"actor": "independent", "critic": "multihead"}, hooks=["distill(100, 2)"]).learn(120)
 
 
-@pytest.mark.parametrize("sentence", ["distill(100, 500)", "distill(20000, 3)"])
-def test_a_hook_is_its_sentence(sentence):
-    assert repr(part("hooks", sentence, HOOKS)) == sentence
+@pytest.mark.parametrize("expression", ["distill(100, 500)", "distill(20000, 3)"])
+def test_a_hook_is_its_expression(expression):
+    assert repr(component("hooks", expression, HOOKS)) == expression
 
 
 def test_one_hook_needs_no_list():
@@ -201,10 +201,10 @@ def test_one_hook_needs_no_list():
     assert len(make(hooks=Counter()).hooks) == 1
 
 
-@pytest.mark.parametrize("sentence, message", [("distill(0)", "at least 1"), ("distill(10, 0)", "at least 1")])
-def test_wrong_numbers_are_refused(sentence, message):
+@pytest.mark.parametrize("expression, message", [("distill(0)", "at least 1"), ("distill(10, 0)", "at least 1")])
+def test_wrong_numbers_are_refused(expression, message):
     with pytest.raises(ValueError, match=message):
-        part("hooks", sentence, HOOKS)
+        component("hooks", expression, HOOKS)
 
 
 class Counter(Hook):

@@ -11,7 +11,7 @@ import qmp_envs
 import qmp_sb3
 from qmp_sb3 import QMP, MultiTaskSAC, make_multitask_vec_env, presets
 from qmp_sb3.behaviors import Proposals, QScore, parse_behavior
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.common.task_layout import TaskLayout
 from qmp_sb3.replay.sharing import SHARING
 from tests.sampling import BATCH_SHARES
@@ -53,7 +53,7 @@ def unsuited(method: str, id: str) -> str | None:
     task_set, settings = qmp_envs.make_task_set(id), presets.settings(method, id)
     try:
         parse_behavior(settings.get("behavior", "self")).bind(task_set.num_tasks, task_set)
-        part("sharing", settings.get("sharing", "none"), SHARING).bind(task_set, 1)
+        component("sharing", settings.get("sharing", "none"), SHARING).bind(task_set, 1)
     except ValueError as reason:
         return str(reason)
     return None

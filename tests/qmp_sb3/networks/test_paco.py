@@ -8,7 +8,7 @@ import torch as th
 from torch import nn
 
 from qmp_sb3 import MultiTaskSAC
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.hooks import HOOKS
 from qmp_sb3.hooks.maskout import reset_vectors
 from qmp_sb3.networks import IndependentMLP
@@ -56,8 +56,8 @@ def test_with_a_set_for_each_task_it_is_separate_networks(parts):
 
 
 def test_sets_begin_alike_or_not():
-    for sentence, alike in (("paco(sets=3)", True), ("paco(sets=3, identical=False)", False)):
-        for parameter in make(networks=sentence).critic.network.layers.parameters():
+    for expression, alike in (("paco(sets=3)", True), ("paco(sets=3, identical=False)", False)):
+        for parameter in make(networks=expression).critic.network.layers.parameters():
             first, second = parameter.view(2, 3, *parameter.shape[1:]).unbind(0)
             assert th.equal(first, first[:1].expand_as(first)) == alike
             assert not th.equal(first, second), "the copies differ all the same"
@@ -192,18 +192,18 @@ def test_models_with_a_hook_that_looks_into_updates_are_left_to_pytorch():
 
 
 @pytest.mark.parametrize(
-    "sentence, message",
+    "expression, message",
     [
         ("maskout(0)", "limit of the critic loss is positive"),
         ("maskout(reset='interpolat')", "did you mean 'interpolate'"),
         ("triplet(-1)", "a distance, at least 0"),
     ],
 )
-def test_wrong_settings_are_refused(sentence, message):
+def test_wrong_settings_are_refused(expression, message):
     with pytest.raises(ValueError, match=message):
-        part("hooks", sentence, HOOKS)
+        component("hooks", expression, HOOKS)
 
 
-@pytest.mark.parametrize("sentence", ["maskout(3000)", "maskout(100, 'copy')", "triplet(0.5)"])
-def test_a_hook_is_its_sentence(sentence):
-    assert repr(part("hooks", sentence, HOOKS)) == sentence
+@pytest.mark.parametrize("expression", ["maskout(3000)", "maskout(100, 'copy')", "triplet(0.5)"])
+def test_a_hook_is_its_expression(expression):
+    assert repr(component("hooks", expression, HOOKS)) == expression

@@ -6,7 +6,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.replay import ALLOCATIONS, DRAWS, MultiTaskReplayBuffer
 
 TASKS, OBS, ACT, ROWS = 3, 2, 1, 40
@@ -23,8 +23,8 @@ def make_buffer(sizes=(40, 10, 25), replay="mass", draw="per", rows=ROWS, n_envs
         n_envs=n_envs,
         n_tasks=TASKS,
         rng=np.random.default_rng(0),
-        replay=part("replay", replay, ALLOCATIONS),
-        draw=part("draw", draw, DRAWS),
+        replay=component("replay", replay, ALLOCATIONS),
+        draw=component("draw", draw, DRAWS),
         **kwargs,
     )
     for task, size in enumerate(sizes):

@@ -5,7 +5,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.replay import ALLOCATIONS, DRAWS, MultiTaskReplayBuffer
 from qmp_sb3.replay.allocations import Equal, Own, Pool
 from tests.qmp_sb3.small_models import make
@@ -92,18 +92,18 @@ def test_a_task_may_get_nothing():
     assert batch.rows.shape[:2] == (TASKS, 2) and 0 in batch.counts
 
 
-@pytest.mark.parametrize("sentence", ["own", "equal", "equal(40)", "pool", "pool(40)"])
-def test_an_allocation_is_its_sentence(sentence):
-    assert repr(part("replay", sentence, ALLOCATIONS)) == sentence
+@pytest.mark.parametrize("expression", ["own", "equal", "equal(40)", "pool", "pool(40)"])
+def test_an_allocation_is_its_expression(expression):
+    assert repr(component("replay", expression, ALLOCATIONS)) == expression
 
 
-@pytest.mark.parametrize("sentence", ["pool(0)", "equal(-3)", "pool(2.5)", "pol", "own(3)"])
-def test_wrong_sentences_are_refused(sentence):
+@pytest.mark.parametrize("expression", ["pool(0)", "equal(-3)", "pool(2.5)", "pol", "own(3)"])
+def test_wrong_expressions_are_refused(expression):
     with pytest.raises(
         ValueError,
         match="at least 1|total is a whole number|did you mean 'pool'|too many positional arguments; it is own",
     ):
-        part("replay", sentence, ALLOCATIONS)
+        component("replay", expression, ALLOCATIONS)
 
 
 FITTING = [(name, draw) for name in ALLOCATIONS for draw in DRAWS if draw == "per" or name != "mass"]

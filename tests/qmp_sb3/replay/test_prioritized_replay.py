@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.replay import ALLOCATIONS, DRAWS, MultiTaskReplayBuffer
 from qmp_sb3.replay.allocations import Mass
 from qmp_sb3.replay.draws import Prioritized
@@ -106,7 +106,7 @@ def test_a_draw_is_stratified_and_in_random_order():
 def test_a_task_without_data_gives_nothing():
     buffer = make_buffer(sizes=(40, 0, 25))
     for replay in ("mass", "pool", "own", "mass(importance='global')"):
-        buffer.replay = part("replay", replay, ALLOCATIONS)
+        buffer.replay = component("replay", replay, ALLOCATIONS)
         batch = buffer.sample(20)
         assert batch.counts[1] == 0 and (batch.index[1] == -1).all() and batch.counts.sum() > 0
         for tensor in (batch.importance, batch.corrected_weights):
@@ -312,15 +312,15 @@ def test_refusals(arguments, reason):
         make(**arguments)
 
 
-def test_a_part_is_its_sentence():
-    for sentence in ("mass", "mass(40)", "mass(k_min=3)", "mass(40, k_min=3, k_max=20, importance='global')"):
-        assert repr(part("replay", sentence, ALLOCATIONS)) == sentence
-    for sentence, expected in {
+def test_a_part_is_its_expression():
+    for expression in ("mass", "mass(40)", "mass(k_min=3)", "mass(40, k_min=3, k_max=20, importance='global')"):
+        assert repr(component("replay", expression, ALLOCATIONS)) == expression
+    for expression, expected in {
         "per": "per(0.6, 0.4)",
         "per(0.5, 1, 0.1)": "per(0.5, 1, 0.1)",
         "uniform": "uniform",
     }.items():
-        assert repr(part("draw", sentence, DRAWS)) == expected
+        assert repr(component("draw", expression, DRAWS)) == expected
 
 
 # ---- memory ----

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import qmp_envs
 from qmp_sb3 import MultiTaskSAC, make_multitask_vec_env
-from qmp_sb3.common.expressions import part
+from qmp_sb3.common.expressions import component
 from qmp_sb3.policies import MultiTaskPolicy
 from qmp_sb3.replay import ALLOCATIONS, Batch, MultiTaskReplayBuffer
 from qmp_sb3.replay.sharing import CDS, SHARING, UDS
@@ -37,7 +37,7 @@ def make_policy(networks="independent") -> MultiTaskPolicy:
 
 def make_replay(sizes=(50, 50, 50, 50), replay="own") -> MultiTaskReplayBuffer:
     """The reward of a transition is 1000 times its task, plus its number; each third one is terminal."""
-    allocation = part("replay", replay, ALLOCATIONS)
+    allocation = component("replay", replay, ALLOCATIONS)
     rng = np.random.default_rng(0)
     settings = dict(device="cpu", n_envs=1, n_tasks=TASKS, rng=np.random.default_rng(0), replay=allocation)
     buffer = MultiTaskReplayBuffer(60, *SPACES, **settings)
@@ -299,9 +299,9 @@ def test_another_environment_is_checked_too():
     model.learn(100)
 
 
-@pytest.mark.parametrize("sentence", ["none", "uds(0)", "uds(0.8)", "uds(0, -1)", "cds(0.8)"])
-def test_sharing_is_its_sentence(sentence):
-    assert repr(part("sharing", sentence, SHARING)) == sentence
+@pytest.mark.parametrize("expression", ["none", "uds(0)", "uds(0.8)", "uds(0, -1)", "cds(0.8)"])
+def test_sharing_is_its_expression(expression):
+    assert repr(component("sharing", expression, SHARING)) == expression
 
 
 # ---- in a model ----

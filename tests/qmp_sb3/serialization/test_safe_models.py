@@ -308,7 +308,7 @@ def test_parameters_are_set_without_what_is_pickled(tmp_path):
     assert equal(weights(model), weights(make(seed=1)))
 
 
-def test_a_sentence_cannot_say_trust(tmp_path):
+def test_an_expression_cannot_say_trust(tmp_path):
     """Sentences stand in the files of runs."""
     make().save(tmp_path / "expert")
     with pytest.raises(ValueError, match="unexpected keyword argument 'trust'"):
@@ -447,7 +447,7 @@ ATTACKS = {
         lambda path: forge(path, policy_class={"~": "named", "is": "torch.nn.ReLU"}),
         "its policy is <class 'torch",
     ),
-    "a sentence": (
+    "a expression": (
         lambda path: forge(path, behavior="also(argmax(q), [load('x.zip')])"),
         "its behavior is a text",
     ),

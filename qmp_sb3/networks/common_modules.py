@@ -36,7 +36,7 @@ class CommonParameters(FlatParameters):
             parameter.grad = gradient
 
 
-class CommonPart(nn.Module):
+class CommonModule(nn.Module):
     """Parameters that actor and critics have in common. Target critics have a copy that follows them.
 
     A step of its optimizer comes once in an update and last, with the sum of the gradients of the losses that it learns
@@ -59,13 +59,13 @@ class CommonPart(nn.Module):
         self.optimizer.step()
         self.flat.begin()
 
-    def _apply(self, fn: Callable, recurse: bool = True) -> CommonPart:
+    def _apply(self, fn: Callable, recurse: bool = True) -> CommonModule:
         super()._apply(fn, recurse)
         self.flat.gather()
         return self
 
 
-class PartsInCommon:
+class CommonModules:
     """All that the actor and the critics of one policy have in common.
 
     :param parts: by name
@@ -76,7 +76,7 @@ class PartsInCommon:
 
     def __init__(
         self,
-        parts: Mapping[str, CommonPart],
+        parts: Mapping[str, CommonModule],
         optimizer_class: type[th.optim.Optimizer],
         learning_rate: float,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -89,7 +89,7 @@ class PartsInCommon:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def of_type(self, kind: type[CommonPart]) -> list[Any]:
+    def of_type(self, kind: type[CommonModule]) -> list[Any]:
         """The parts of a class."""
         return [part for part in self.parts.values() if isinstance(part, kind)]
 

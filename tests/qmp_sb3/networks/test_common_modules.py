@@ -169,7 +169,7 @@ def test_roles_with_other_settings_have_nothing_in_common():
     assert len(model.policy.common) == 1 and not model.actor.network.common
 
 
-def test_networks_without_parts_in_common_are_saved_as_before():
+def test_networks_without_common_modules_of_are_saved_as_before():
     assert make()._get_torch_save_params()[0] == ["policy", "actor.optimizer", "critic.optimizer", "ent_coef_optimizer"]
     assert not any("common" in name for name in make().policy.state_dict())
 
@@ -188,10 +188,10 @@ def test_the_learning_rate_is_the_models_or_its_own():
         )
 
 
-# ---- sentences ----
+# ---- expressions ----
 
 
-def test_a_sentence_is_a_family_and_its_settings():
+def test_an_expression_is_a_family_and_its_settings():
     choice = network_choice("soft_modules(layers=4, width=128)")
     assert choice.settings == dict(layers=4, modules=2, width=128, gating=None, variant="official")
     assert network_choice("onehot").settings == {}
@@ -200,7 +200,7 @@ def test_a_sentence_is_a_family_and_its_settings():
     assert model.critic.network.layers.sets == 7
 
 
-def test_gradients_of_common_parts_are_clipped_too():
+def test_gradients_of_common_modules_are_clipped_too():
     """The task vectors learn by plain gradient descent, so that a step is as long as the clipped gradient."""
     steps = []
     for norm in (None, 1e-3):
