@@ -160,27 +160,6 @@ def fitting_draw(replay: Allocation, draw: Draw, sharing: KeepOwn, task_weights:
         )
 
 
-def temperatures(ent_coef: Any, n_tasks: int) -> tuple[list[float], bool]:
-    """Initial temperature of each task, and whether it is learned."""
-    word, _, initial = ent_coef.partition("_") if isinstance(ent_coef, str) else ("", "", "")
-    learned = word == "auto"
-    try:
-        values = [float(value) for value in np.atleast_1d((initial or 1.0) if learned else ent_coef)]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"ent_coef={ent_coef!r} is none of 'auto', 'auto_0.1', a number, one per task") from error
-    if learned and not values[0] > 0.0:
-        raise ValueError(f"ent_coef={ent_coef!r}: the initial temperature must be greater than 0")
-    if not min(values, default=0.0) >= 0.0:
-        raise ValueError(f"ent_coef={ent_coef!r}: a temperature must not be negative")
-    if learned or np.ndim(ent_coef) == 0:
-        values *= n_tasks
-    if len(values) != n_tasks:
-        raise ValueError(
-            f"ent_coef has {len(values)} values, but there are {n_tasks} tasks; give one value or one per task"
-        )
-    return values, learned
-
-
 def resolve_tasks(task: Any, rows: int, names: tuple[str, ...], slots: np.ndarray | None) -> np.ndarray:
     """The task index of each row that is to be predicted.
 

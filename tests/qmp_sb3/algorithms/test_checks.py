@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from qmp_envs.suggestions import did_you_mean
 from qmp_sb3 import QMP
 from qmp_sb3.algorithms import checks
+from qmp_sb3.algorithms.temperature import initial_temperatures
 from qmp_sb3.common.validation import one_of
 from tests.qmp_sb3.small_models import Drift, drifts, make
 
@@ -168,11 +169,11 @@ def test_did_you_mean():
 
 
 def test_temperatures():
-    assert checks.temperatures("auto", 2) == ([1.0, 1.0], True)
-    assert checks.temperatures("auto_0.5", 2) == ([0.5, 0.5], True)
-    assert checks.temperatures("0.3", 1) == ([0.3], False), "SB3 takes a number written as text"
-    assert checks.temperatures(0.3, 2) == ([0.3, 0.3], False)
-    assert checks.temperatures(np.array([0.1, 0.2]), 2) == ([0.1, 0.2], False)
+    assert initial_temperatures("auto", 2) == ([1.0, 1.0], True)
+    assert initial_temperatures("auto_0.5", 2) == ([0.5, 0.5], True)
+    assert initial_temperatures("0.3", 1) == ([0.3], False), "SB3 takes a number written as text"
+    assert initial_temperatures(0.3, 2) == ([0.3, 0.3], False)
+    assert initial_temperatures(np.array([0.1, 0.2]), 2) == ([0.1, 0.2], False)
 
 
 def test_same_tasks():
