@@ -219,7 +219,7 @@ def test_a_replay_buffer_of_other_tasks(tmp_path):
         ({"max_temperature": "a"}, "max_temperature is 'a'; it must be a number greater than 0"),
         ({"reward_scale": None}, "reward_scale is None; it must be a number greater than 0"),
         ({"batch_size": "a"}, "batch_size is 'a'; it must be at least 1"),
-        ({"replay_buffer_kwargs": {"allocation": 3}}, "replay_buffer_kwargs['allocation'] is what the model's own"),
+        ({"replay_buffer_kwargs": {"replay": 3}}, "replay_buffer_kwargs['replay'] is what the model's own"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_one_clear_error(given: dict, message: str) -> None:

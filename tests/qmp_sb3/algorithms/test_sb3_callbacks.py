@@ -173,4 +173,4 @@ def test_mixture_rows_sum_to_one(tmp_path):
 def test_stats_window_size(window):
     model = make(stats_window_size=window, env=drifts(length=5)).learn(300)
     assert model.ep_info_buffer.maxlen == window
-    assert len(model.statistics._episodes[0]["ep_rew_mean"]) == min(window, 20)
+    assert len(model.statistics._episodes[0]["return"]) == min(window, 20)

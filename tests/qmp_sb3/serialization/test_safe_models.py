@@ -268,7 +268,7 @@ def encoded(behavior):
 
 
 def test_a_schedule_with_a_tag_needs_no_trust(tmp_path, own_tags):
-    register("mine.halved", halved)
+    register("mine.half", halved)
     make(learning_rate=halved).save(tmp_path / "model")
     with no_code():
         assert QMP.load(tmp_path / "model", device="cpu").learning_rate is halved
