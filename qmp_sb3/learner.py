@@ -1,4 +1,8 @@
-"""What parts may ask of the algorithm that they are parts of."""
+"""What parts may ask of the algorithm that they are parts of.
+
+A hook asks it in every call; a behavior when it is set up and when it learns. To choose whose policy acts, a behavior
+gets :class:`~qmp_sb3.behaviors.proposals.Proposals` instead.
+"""
 
 from __future__ import annotations
 

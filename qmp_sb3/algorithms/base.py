@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, TensorD
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 from stable_baselines3.common.vec_env import VecEnv
 
-from qmp_sb3.algorithms import checks, saving
+from qmp_sb3.algorithms import checks, file_checks
 from qmp_sb3.algorithms.native_update import NativeUpdate
 from qmp_sb3.algorithms.updating import UpdatingAlgorithm
 from qmp_sb3.behaviors import Behavior, parse_behavior
@@ -313,8 +313,8 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
             print("== CURRENT SYSTEM INFO ==")
             get_system_info()
         saved = read_model(path, trust, custom_objects, print_system_info=print_system_info)
-        data = saving.attributes(cls, saved, path, trust)
-        saving.refuse_other_policy(kwargs, data)
+        data = file_checks.attributes(cls, saved, path, trust)
+        file_checks.refuse_other_policy(kwargs, data)
         env = data.get("env") if env is None else cls._wrap_env(env, data.get("verbose", 0))
         if env is not None:
             check_for_correct_spaces(env, data["observation_space"], data["action_space"])
@@ -326,7 +326,7 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
             model.__dict__.update(data | kwargs)
             model._setup_model()
             model._take_parameters(saved, True, path)
-            saving.put_tensors(model, saved, model._get_torch_save_params()[1], path)
+            file_checks.put_tensors(model, saved, model._get_torch_save_params()[1], path)
         except (AttributeError, LookupError, RuntimeError, TypeError) as error:
             if trust or kwargs or custom_objects:
                 raise
@@ -348,7 +348,7 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
             self._take_parameters(saved, exact_match, load_path_or_dict)
 
     def _take_parameters(self, saved: SavedModel, exact_match: bool, path: ModelPath) -> None:
-        saving.refuse_other_parameters(self, saved, self._get_torch_save_params()[0], path)
+        file_checks.refuse_other_parameters(self, saved, self._get_torch_save_params()[0], path)
         super().set_parameters(cast(Any, dict(saved.parameters)), exact_match)
 
     def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
@@ -357,7 +357,7 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
         :param path: any name, as SB3's callbacks give one that ends in ``.pkl``; ``.safetensors`` is added to one
             without suffix
         """
-        saving.write_replay(path, self.replay_buffer)
+        file_checks.write_replay(path, self.replay_buffer)
 
     def load_replay_buffer(
         self,
@@ -372,7 +372,7 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
         :param trust: as for :meth:`load`; pickles of SB3 need it
         :raises ValueError: if the file is not whole, or for other tasks or spaces; the model then keeps its own
         """
-        self._use_replay_buffer(saving.read_replay(path, trust))
+        self._use_replay_buffer(file_checks.read_replay(path, trust))
 
     def _excluded_save_params(self) -> list[str]:
         made_again = ["actor", "critic", "critic_target", "lr_schedule", "resumes_episodes"]

@@ -14,7 +14,7 @@ from qmp_envs.evaluation import Evaluation
 from qmp_envs.measures import MEASURES, RANKING
 from qmp_envs.results.table import FILE_NAME, Results
 from qmp_sb3.algorithms.base import MultiTaskOffPolicyAlgorithm
-from qmp_sb3.evaluation import evaluations_file
+from qmp_sb3.evaluation import npz_export
 from qmp_sb3.evaluation.policies import MixturePolicy, OwnPolicy, evaluate_tasks
 from qmp_sb3.vec_env import MultiTaskVecEnv, make_multitask_vec_env
 
@@ -187,7 +187,7 @@ class MultiTaskEvalCallback(EventCallback):
         """Write the files, each whole or not at all: the results first, as the others are made from them."""
         if self.log_path is not None and self.results is not None:
             self.results.write(Path(self.log_path) / FILE_NAME)
-            evaluations_file.write_evaluations(self.results, Path(self.log_path) / evaluations_file.FILE_NAME)
+            npz_export.write_evaluations(self.results, Path(self.log_path) / npz_export.FILE_NAME)
 
     def _compare(self) -> bool:
         assert self.last is not None

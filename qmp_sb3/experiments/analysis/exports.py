@@ -12,7 +12,7 @@ import numpy as np
 
 from qmp_envs.measures import MEASURES
 from qmp_envs.results.table import Results, replace
-from qmp_sb3.evaluation.evaluations_file import write_evaluations
+from qmp_sb3.evaluation.npz_export import write_evaluations
 from qmp_sb3.experiments.analysis.results import by_task_set, common_end, curves, scores
 
 
