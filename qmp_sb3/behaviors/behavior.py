@@ -20,7 +20,7 @@ class Behavior(ABC):
     """Chooses a candidate policy for every slot, and counts who acted for whom.
 
     A behavior is an expression, ``hold(25, argmax(q))``: a score, a rule, wrappers around it. Its ``repr``
-    is that expression.
+    is that expression, which stands in a saved model beside the attributes (:mod:`qmp_sb3.serialization.encoding`).
     """
 
     #: ``counts[i, j]``: environment steps of task i in which candidate j acted, since the last :meth:`start`

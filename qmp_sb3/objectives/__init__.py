@@ -1,7 +1,7 @@
 """The objective part: what is minimized, and how are tasks combined?"""
 
 from qmp_sb3.objectives.gradients import GRADIENTS
-from qmp_sb3.objectives.sac import (
+from qmp_sb3.objectives.losses import (
     absolute_errors,
     actor_loss,
     bellman_target,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch as th
 
-from qmp_sb3.objectives.sac import absolute_errors, bellman_target, critic_loss
+from qmp_sb3.objectives.losses import absolute_errors, bellman_target, critic_loss
 
 
 class ValueHead(ABC):
