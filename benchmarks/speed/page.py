@@ -13,7 +13,7 @@ from benchmarks.speed.tables import Cases, Document
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 MEASURE = "python -m benchmarks.speed --out --only "
 MEMORY = "python -m benchmarks.speed.memory --out"
-NOT_RUN = "<!-- test: not run, as it takes minutes; tests/benchmarks/test_speed_benchmarks.py runs a little of it -->"
+NOT_RUN = "<!-- test: not run, because it takes minutes; tests/benchmarks/test_speed_benchmarks.py runs some of it -->"
 
 
 class Section(NamedTuple):
