@@ -75,7 +75,8 @@ class MultiTaskSAC(MultiTaskOffPolicyAlgorithm):
         (:data:`qmp_sb3.replay.sharing.SHARING`)
     :param task_weights: name in :data:`qmp_sb3.objectives.TASK_WEIGHTS`
     :param gradients: ``"plain"`` or ``"pcgrad"`` (:data:`qmp_sb3.objectives.GRADIENTS`)
-    :param regularizer: term of the actors' loss, e.g. ``"dnc(0.001)"`` (:data:`qmp_sb3.objectives.REGULARIZERS`)
+    :param regularizer: term of the actors' loss, e.g. ``"dnc(0.001)"``
+        (:data:`qmp_sb3.objectives.regularizers.REGULARIZERS`)
     :param temperatures: ``"task"`` for one of each task, ``"shared"`` for a single one
     :param hooks: what happens between updates, e.g. ``["distill(1e5)"]`` (:data:`qmp_sb3.hooks.HOOKS`)
     :param warmup_actions: before ``learning_starts``: ``"random"`` actions (SB3) or the ``"policy"``'s (the papers)

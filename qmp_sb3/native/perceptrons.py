@@ -144,7 +144,7 @@ class NativePerceptrons:
 
 
 def sample_actions(outputs: th.Tensor, noise: th.Tensor, chosen: np.ndarray | None) -> th.Tensor:
-    """As :func:`qmp_sb3.policies.action_heads.sample_actions`, of float32 in memory, without gradients.
+    """As :meth:`~qmp_sb3.policies.action_heads.SquashedGaussian.sample`, of float32 in memory, without gradients.
 
     :raises IndexError: if there is no such policy
     """

@@ -1,5 +1,5 @@
 /* One gradient step of one task, in the order of MultiTaskSAC.update: temperature, critics, actor; equations as in
-   qmp_sb3/objectives/sac.py. */
+   qmp_sb3/objectives/losses.py. */
 #ifndef TASK_STEP_H
 #define TASK_STEP_H
 
