@@ -216,10 +216,11 @@ class MultiTaskOffPolicyAlgorithm(UpdatingAlgorithm):
 
     def _use_replay_buffer(self, replay_buffer: MultiTaskReplayBuffer) -> None:
         checks.same_buffer(replay_buffer, self.n_tasks, self.observation_space, self.action_space)
+        checks.same_sums(replay_buffer, self.buffer_size, self.n_steps, self.gamma)
         checks.same_columns(replay_buffer, self._columns())
         self.replay_buffer = replay_buffer
         replay_buffer.to(self.device)
-        replay_buffer.rng = self.streams.replay
+        replay_buffer.rng, replay_buffer.gamma = self.streams.replay, self.gamma
         if self.env is not None:
             replay_buffer.set_slot_tasks(self._layout.tasks)
         replay_buffer.replay = self.replay

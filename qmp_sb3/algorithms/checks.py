@@ -137,6 +137,25 @@ def same_buffer(buffer: Any, n_tasks: int, observation_space: spaces.Space, acti
             raise ValueError(f"the saved replay buffer has the {name} {saved}, the model {own}")
 
 
+def same_sums(buffer: MultiTaskReplayBuffer, buffer_size: int, n_steps: int, gamma: float) -> None:
+    """A saved replay buffer has the size of the model's, and its rewards are summed in the same way."""
+    if buffer.buffer_size != buffer_size:
+        raise ValueError(
+            f"the saved replay buffer keeps {buffer.buffer_size:,} transitions per task, the model buffer_size="
+            f"{buffer_size:,}; load the model with buffer_size={buffer.buffer_size}"
+        )
+    if buffer.n_steps != n_steps:
+        raise ValueError(
+            f"the saved replay buffer sums n_steps={buffer.n_steps} rewards, the model {n_steps}; load the model with "
+            f"n_steps={buffer.n_steps}"
+        )
+    if n_steps > 1 and buffer.gamma != gamma:
+        raise ValueError(
+            f"the saved replay buffer sums its rewards with gamma={buffer.gamma}, the model has {gamma}; load the "
+            f"model with gamma={buffer.gamma}"
+        )
+
+
 def same_columns(buffer: MultiTaskReplayBuffer, columns: Mapping[str, tuple[int, ...]]) -> None:
     """A replay buffer keeps what the model's parts need of each transition."""
     missing = [name for name in columns if name not in buffer.columns]

@@ -62,6 +62,7 @@ class MultiTaskVecEnv(VecEnv):
         self.num_stages = int(_attribute(envs, "num_stages", 0))
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self._actions: np.ndarray | None = None
+        self._handed_on = np.empty(0)  # the environment's own array of the last observations
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
         self._start_time = time.time()
@@ -77,7 +78,8 @@ class MultiTaskVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0.0, 0
-        return observations
+        self._handed_on = observations
+        return observations.copy()
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
@@ -85,6 +87,9 @@ class MultiTaskVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         assert self._actions is not None, "step_async() comes before step_wait()"
         observations, rewards, terminated, truncated, vector_infos = self.envs.step(self._actions)
+        # An environment may write its next observations over these (Gymnasium's ``copy=False``).
+        reused = np.may_share_memory(observations, self._handed_on)
+        self._handed_on, observations = observations, observations.copy() if reused else observations
         dones = terminated | truncated
         self._returns += rewards
         self._lengths += 1

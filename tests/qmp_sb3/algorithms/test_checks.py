@@ -206,6 +206,30 @@ def test_a_replay_buffer_of_other_tasks(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "saved, own, message",
+    [
+        ({"buffer_size": 50}, {"buffer_size": 20}, "keeps 50 transitions per task, the model buffer_size=20"),
+        ({"n_steps": 3}, {"n_steps": 5}, "sums n_steps=3 rewards, the model 5; load the model with n_steps=3"),
+        ({"n_steps": 3}, {"n_steps": 3, "gamma": 0.9}, "with gamma=0.99, the model has 0.9"),
+    ],
+)
+def test_a_replay_buffer_that_would_undo_the_models_arguments(tmp_path, saved, own, message):
+    make(**saved).learn(60).save_replay_buffer(tmp_path / "replay")
+    model = make(**own)
+    before = model.replay_buffer
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.load_replay_buffer(tmp_path / "replay")
+    assert model.replay_buffer is before
+
+
+def test_a_loaded_replay_buffer_has_the_models_discount(tmp_path):
+    make().learn(60).save_replay_buffer(tmp_path / "replay")
+    model = make(gamma=0.9)
+    model.load_replay_buffer(tmp_path / "replay")
+    assert model.replay_buffer.gamma == 0.9 and model.replay_buffer.size() == 20
+
+
+@pytest.mark.parametrize(
     "given, message",
     [
         ({"behavior": "guide(net_arch=3)"}, "guide(net_arch=3) in behavior: net_arch is a list or None"),

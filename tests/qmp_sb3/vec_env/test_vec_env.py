@@ -395,3 +395,17 @@ def test_in_another_process():
         assert names == (qmp_envs.task_names("QMP/Maze-v0")[2],) and tasks().tolist() == [0] and fixed
     finally:
         env.close()
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_observations_that_an_environment_writes_over_are_copied(copy):
+    envs = SyncVectorEnv([Uneven, Uneven], copy=copy, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = MultiTaskVecEnv(envs, [0, 1])
+    env.seed(0)
+    seen = [env.reset()]
+    kept = [seen[0].copy()]
+    for _ in range(30):
+        seen.append(env.step(np.zeros((2, 1), np.float32))[0])
+        kept.append(seen[-1].copy())
+    np.testing.assert_array_equal(seen, kept)
+    assert len(np.unique(seen)) > 30, "they differ from step to step"
